@@ -1,0 +1,59 @@
+# Everything that a developer runs. `make help` lists it.
+PYTHON ?= python3
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo dev test test-python test-functions check fix codegen verify lock clean .node .python
+
+export PATH := $(CURDIR)/.tools/bin:$(CURDIR)/.venv/bin:$(PATH)
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what everything needs into .venv, .tools and node_modules
+	@$(PYTHON) scripts/setup.py
+
+demo: setup ## Hold a short lesson with real audio on this machine: no key, no account, no internet
+	@python -m emma_agent demo
+
+dev: setup ## Run the tutor's worker for development (embedded Convex unless CONVEX_URL is set)
+	@python -m emma_agent dev
+
+test: setup test-functions test-python ## Run every test
+
+test-functions: .node ## Run the tests of convex/ and convex-local
+	@npm test --silent
+
+test-python: setup ## Run the Python tests: unit, contract, crash and end to end
+	@python -m pytest -m "not deployment"
+
+check: .python .node ## Lint, types, import direction: ruff, mypy, import-linter, tsc, eslint
+	ruff check .
+	ruff format --check .
+	mypy -p emma_agent -p livekit.plugins.convex
+	mypy scripts/*.py tests
+	lint-imports
+	npm run check --silent
+
+fix: .python ## Format the Python code and mend what ruff can mend
+	ruff check --fix .
+	ruff format .
+
+codegen: setup ## Make convex/_generated anew, by the real convex command against convex-local
+	@python scripts/codegen.py
+
+verify: setup ## Run the contract suite against a real deployment: make verify CONVEX_URL=… CONVEX_ADMIN_KEY=…
+	@test -n "$(CONVEX_URL)" || { echo "make verify needs CONVEX_URL=https://… (see README, \"A real Convex\")"; exit 2; }
+	@CONVEX_URL=$(CONVEX_URL) python -m pytest tests/contract -m deployment
+
+lock: .python ## Pin the Python packages anew from the pyproject files and requirements/*.in
+	@python scripts/lock.py
+
+clean: ## Remove what set-up and the tests made
+	rm -rf .venv .tools node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.python:
+	@$(PYTHON) scripts/setup.py python
+
+.node:
+	@$(PYTHON) scripts/setup.py python node
+
