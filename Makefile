@@ -2,7 +2,7 @@
 PYTHON ?= python3
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-python test-functions check fix codegen verify lock clean .node .python
+.PHONY: help setup demo dev test test-python test-functions check fix codegen check-docker verify lock clean .node .python
 
 export PATH := $(CURDIR)/.tools/bin:$(CURDIR)/.venv/bin:$(PATH)
 
@@ -40,6 +40,10 @@ fix: .python ## Format the Python code and mend what ruff can mend
 
 codegen: setup ## Make convex/_generated anew, by the real convex command against convex-local
 	@python scripts/codegen.py
+
+check-docker: .python ## Follow the Dockerfile step by step without a Docker engine, and check the compose file
+	check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
+	python scripts/check_docker.py
 
 verify: setup ## Run the contract suite against a real deployment: make verify CONVEX_URL=… CONVEX_ADMIN_KEY=…
 	@test -n "$(CONVEX_URL)" || { echo "make verify needs CONVEX_URL=https://… (see README, \"A real Convex\")"; exit 2; }
