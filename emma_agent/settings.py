@@ -1,0 +1,228 @@
+"""What the worker needs to know, read from the environment once.
+
+Every problem is one line that names the variable and the remedy; no value that may be
+a secret is ever part of it. `Settings` refuses values that cannot be right; what is
+merely missing depends on the command, see `Settings.require`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self, assert_never
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["Command", "Settings", "SettingsError", "get_settings"]
+
+Command = Literal["start", "dev", "console", "connect", "check"]
+
+_LIVEKIT_REMEDIES: Final = {
+    "LIVEKIT_URL": (
+        "for a server on this machine run `livekit-server --dev` (`make setup` puts it into "
+        ".tools/bin) and set ws://127.0.0.1:7880, otherwise take it from your LiveKit project"
+    ),
+    "LIVEKIT_API_KEY": "take it from your LiveKit project; `livekit-server --dev` has `devkey`",
+    "LIVEKIT_API_SECRET": "take it from your LiveKit project; `livekit-server --dev` has `secret`",
+}
+
+
+class SettingsError(ValueError):
+    """The environment is not usable. `problems` has one line for each variable."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def _url(schemes: tuple[str, ...], example: str) -> AfterValidator:
+    def check(value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in schemes or not parts.hostname:
+            raise ValueError(f"is not a URL of the kind {example}")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError(f"has parts that do not belong into it; it looks like {example}")
+        return value.rstrip("/")
+
+    return AfterValidator(check)
+
+
+def _convex_url(value: str) -> str:
+    host = urlsplit(value).hostname or ""
+    if host.endswith(".convex.site"):
+        raise ValueError("is the address for HTTP actions; use the one that ends in .convex.cloud")
+    return value
+
+
+ConvexUrl = Annotated[
+    str,
+    _url(("http", "https"), "https://happy-animal-123.convex.cloud or http://127.0.0.1:3210"),
+    AfterValidator(_convex_url),
+]
+LiveKitUrl = Annotated[
+    str, _url(("ws", "wss", "http", "https"), "wss://my-project.livekit.cloud or ws://host:7880")
+]
+HttpUrl = Annotated[str, _url(("http", "https"), "https://api.openai.com/v1")]
+LogLevel = Annotated[
+    Literal["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "CRITICAL"],
+    BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
+]
+
+
+class Settings(BaseSettings):
+    """The worker's settings. Attribute names are ours, aliases the variables' names."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        env_ignore_empty=True,
+        case_sensitive=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+    )
+
+    livekit_url: LiveKitUrl | None = Field(None, validation_alias="LIVEKIT_URL")
+    livekit_api_key: str | None = Field(None, validation_alias="LIVEKIT_API_KEY")
+    livekit_api_secret: SecretStr | None = Field(None, validation_alias="LIVEKIT_API_SECRET")
+
+    openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY")
+    openai_base_url: HttpUrl | None = Field(None, validation_alias="OPENAI_BASE_URL")
+
+    convex_url: ConvexUrl | None = Field(None, validation_alias="CONVEX_URL")
+    # The web page's name for the same thing. Two of them that differ would show
+    # a student another deployment than the one their lesson is written to.
+    public_convex_url: ConvexUrl | None = Field(None, validation_alias="NEXT_PUBLIC_CONVEX_URL")
+    convex_agent_key: SecretStr | None = Field(None, validation_alias="CONVEX_AGENT_KEY")
+    convex_agent_issuer: str | None = Field(None, validation_alias="CONVEX_AGENT_ISSUER")
+
+    outbox_dir: Path | None = Field(None, validation_alias="EMMA_OUTBOX_DIR")
+    log_level: LogLevel | None = Field(None, validation_alias="EMMA_LOG_LEVEL")
+    agent_name: str = Field("emma", min_length=1, validation_alias="EMMA_AGENT_NAME")
+
+    turn_detection: Literal["v1-mini", "vad"] = Field(
+        "v1-mini", validation_alias="EMMA_TURN_DETECTION"
+    )
+    stt_model: str = Field("gpt-4o-mini-transcribe", validation_alias="EMMA_STT_MODEL")
+    llm_model: str = Field("gpt-4.1-mini", validation_alias="EMMA_LLM_MODEL")
+    tts_model: str = Field("gpt-4o-mini-tts", validation_alias="EMMA_TTS_MODEL")
+    tts_voice: str = Field("coral", validation_alias="EMMA_TTS_VOICE")
+
+    @field_validator("outbox_dir")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        if value is None:
+            return None
+        value = value.expanduser()
+        if not value.is_absolute():
+            raise ValueError("must be an absolute path: every job of the worker writes there")
+        if value.exists() and not value.is_dir():
+            raise ValueError("is not a directory")
+        return value
+
+    @model_validator(mode="after")
+    def _one_convex_url(self) -> Self:
+        both_set = self.convex_url is not None and self.public_convex_url is not None
+        if both_set and self.convex_url != self.public_convex_url:
+            raise ValueError(
+                "CONVEX_URL and NEXT_PUBLIC_CONVEX_URL name different deployments; "
+                "give both the same value, or unset one of them"
+            )
+        return self
+
+    @property
+    def deployment_url(self) -> str | None:
+        """The Convex deployment, by either of its two names."""
+        return self.convex_url or self.public_convex_url
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment.
+
+        Raises:
+            SettingsError: a variable has a value that cannot be right.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            raise SettingsError([_sentence(detail) for detail in error.errors()]) from None
+
+    def require(self, command: Command) -> Self:
+        """Check that everything is there that `command` needs; return self.
+
+        Raises:
+            SettingsError: one line for each variable that is missing.
+        """
+        missing: list[str] = []
+        match command:
+            case "start" | "dev" | "connect":
+                missing += self._missing_livekit() + self._missing_openai()
+                missing += self._missing_convex()
+            case "console":
+                missing += self._missing_openai() + self._missing_convex()
+            case "check":
+                missing += self._missing_convex()
+            case _:
+                assert_never(command)
+        if missing:
+            raise SettingsError(missing)
+        return self
+
+    def _missing_livekit(self) -> list[str]:
+        given = (self.livekit_url, self.livekit_api_key, self.livekit_api_secret)
+        return [
+            f"{name} is not set: {remedy}."
+            for (name, remedy), value in zip(_LIVEKIT_REMEDIES.items(), given, strict=True)
+            if not value
+        ]
+
+    def _missing_openai(self) -> list[str]:
+        if self.openai_api_key or self.openai_base_url:
+            return []
+        return [
+            "OPENAI_API_KEY is not set: Emma hears, thinks and speaks through OpenAI; set a key, "
+            "or OPENAI_BASE_URL to a compatible server (`python -m emma_agent demo` needs neither)."
+        ]
+
+    def _missing_convex(self) -> list[str]:
+        missing: list[str] = []
+        if self.deployment_url is None:
+            missing.append(
+                "CONVEX_URL is not set: give the address of your Convex deployment "
+                "(https://….convex.cloud, or of a self-hosted backend); "
+                "`python -m emma_agent dev` starts one on this machine."
+            )
+        if self.convex_agent_key is None:
+            missing.append(
+                "CONVEX_AGENT_KEY is not set: `python -m emma_agent keys` makes one and says "
+                "what to set on the deployment."
+            )
+        return missing
+
+
+def _sentence(detail: Mapping[str, object]) -> str:
+    """One pydantic error as one line; its input value, maybe a secret, stays out."""
+    text = str(detail["msg"]).removeprefix("Value error, ")
+    location = detail["loc"]
+    if not isinstance(location, tuple) or not location:
+        return f"{text}."
+    if detail["type"] == "literal_error":
+        text = f"is not known: {text[0].lower()}{text[1:]}"
+    elif detail["type"] == "string_too_short":
+        text = "must not be empty"
+    return f"{location[0]} {text}."
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process, read on the first call."""
+    return Settings.load()
