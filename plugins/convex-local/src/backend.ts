@@ -31,7 +31,7 @@ export class Backend {
     return new Backend(options);
   }
 
-  private constructor(readonly options: BackendOptions) {}
+  private constructor(_options: BackendOptions) {}
 
   async runQuery(_call: QueryCall): Promise<QueryOutcome> {
     return pending();
