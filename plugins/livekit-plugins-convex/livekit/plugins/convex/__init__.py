@@ -1,0 +1,71 @@
+"""Convex plugin for LiveKit Agents
+
+Keeps what happens in an agent session in Convex while it happens: an async client with a deadline
+on every call, live queries, signed agent tokens.
+
+See https://docs.convex.dev for Convex and https://docs.livekit.io/agents for agents.
+"""
+
+from convex import ConvexInt64
+
+from .auth import AgentKey, AgentToken, TokenSource
+from .client import AsyncConvexClient
+from .errors import (
+    AuthenticationError,
+    BusyError,
+    ConfigurationError,
+    ConvexClientError,
+    EncodingError,
+    FunctionError,
+    JournalLockedError,
+    OutboxError,
+    OutboxFullError,
+    RequestTimeoutError,
+    TransportError,
+)
+from .subscription import Subscription
+from .values import ConvexValue
+from .version import __version__
+
+__all__ = [
+    "AgentKey",
+    "AgentToken",
+    "AsyncConvexClient",
+    "AuthenticationError",
+    "BusyError",
+    "ConfigurationError",
+    "ConvexClientError",
+    "ConvexInt64",
+    "ConvexValue",
+    "EncodingError",
+    "FunctionError",
+    "JournalLockedError",
+    "OutboxError",
+    "OutboxFullError",
+    "RequestTimeoutError",
+    "Subscription",
+    "TokenSource",
+    "TransportError",
+    "__version__",
+]
+
+from livekit.agents import Plugin
+
+from .log import logger
+
+
+class ConvexPlugin(Plugin):
+    def __init__(self) -> None:
+        super().__init__(__name__, __version__, __package__, logger)
+
+
+Plugin.register_plugin(ConvexPlugin())
+
+# Cleanup docs of unexported modules
+_module = dir()
+NOT_IN_ALL = [m for m in _module if m not in __all__]
+
+__pdoc__ = {}
+
+for n in NOT_IN_ALL:
+    __pdoc__[n] = False
