@@ -1,0 +1,496 @@
+/**
+ * One client's side of the sync protocol: its queries, its identity, its mutations.
+ *
+ * Follows `crates/sync/src/worker.rs` and `state.rs` of the backend. What clients rely on:
+ * - messages take effect strictly in order, a token check included;
+ * - mutations run one after another, with the identity of the moment they arrived; actions at once;
+ * - a Transition follows every response, at or past its timestamp, and never overtakes it: clients
+ *   finish a mutation only then, and drop its optimistic update at the same moment;
+ * - all queries are valid at the timestamp of the Transition that carries them;
+ * - after an error nothing more is processed: the client sends it all again.
+ */
+import { ApiError, badRequest, toApiError } from "./api-error.ts";
+import { NOBODY } from "./auth.ts";
+import type { Authenticated, Authenticator, Token } from "./auth.ts";
+import type { Backend } from "./backend.ts";
+import { afterRun, beforeRun, NoAnswer, rollback } from "./faults.ts";
+import type { Faults } from "./faults.ts";
+import { parseClientMessage } from "./sync-protocol.ts";
+import type {
+  AddQuery,
+  ClientMessage,
+  FunctionCall,
+  ServerMessage,
+  StateModification,
+} from "./sync-protocol.ts";
+import { decodeTs, encodeTs } from "./timestamps.ts";
+import type { Commit, Identity, Outcome, QueryOutcome } from "./types.ts";
+
+/** OPERATION_QUEUE_BUFFER_SIZE of the backend. */
+const MAX_PENDING = 1000;
+
+/** Rounds of reruns in one Transition; writers faster than that get it one commit stale. */
+const MAX_ROUNDS = 20;
+
+/** The connection, as the session sees it. */
+export interface Transport {
+  send(message: ServerMessage): void;
+  /** Resolves once the client has taken most of what was sent. */
+  drained(): Promise<void>;
+  close(code: number | null, reason: string): void;
+  /** Ends the connection without a word. */
+  terminate(): void;
+}
+
+interface Query {
+  request: AddQuery;
+  journal: string | null;
+  result: QueryOutcome | null;
+  /** What the client was last sent, to leave out what is equal. */
+  sent: string | null;
+  stale: boolean;
+  /** Commits since the current run began; null while it is not running. */
+  meanwhile: Commit[] | null;
+}
+
+export class SyncSession {
+  readonly #backend: Backend;
+  readonly #auth: Authenticator;
+  readonly #faults: Faults;
+  readonly #transport: Transport;
+  readonly #stopListening: () => void;
+
+  #ended = false;
+  #sessionId: string | null = null;
+  #clientClockSkew: number | null = null;
+  #who: Authenticated = NOBODY;
+
+  /** What the client has asked for, and what the last Transition told it. */
+  #received = { querySet: 0, identity: 0 };
+  #version = { querySet: 0, identity: 0, ts: 0n };
+  #modifications: (AddQuery | { type: "Remove"; queryId: number })[] = [];
+  readonly #queries = new Map<number, Query>();
+
+  #inbox: Promise<void> = Promise.resolve();
+  #mutations: Promise<void> = Promise.resolve();
+  #pendingMutations = 0;
+  #pendingActions = 0;
+
+  /** Own mutations that are committed and not answered yet. */
+  #unanswered = 0;
+  #onAnswered: (() => void) | null = null;
+
+  #updateScheduled = false;
+  #updating = false;
+
+  constructor(parts: {
+    backend: Backend;
+    auth: Authenticator;
+    faults: Faults;
+    transport: Transport;
+  }) {
+    this.#backend = parts.backend;
+    this.#auth = parts.auth;
+    this.#faults = parts.faults;
+    this.#transport = parts.transport;
+    this.#stopListening = parts.backend.onCommit((commit) => this.#onCommit(commit));
+  }
+
+  /** Takes one message; it is handled after the ones before it. */
+  receive(text: string): void {
+    this.#inbox = this.#inbox.then(async () => {
+      if (this.#ended) return;
+      try {
+        await this.#handle(parseClientMessage(text));
+      } catch (error) {
+        this.#fail(error);
+      }
+    });
+  }
+
+  /** The connection is gone: what runs may finish, nobody is told. */
+  end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#stopListening();
+    this.#queries.clear();
+    this.#onAnswered?.();
+  }
+
+  async #handle(message: ClientMessage): Promise<void> {
+    switch (message.type) {
+      case "Connect":
+        return this.#connect(message);
+      case "ModifyQuerySet":
+        return this.#modifyQuerySet(message);
+      case "Authenticate":
+        return this.#authenticate(message);
+      case "Mutation":
+        return this.#enqueueMutation(message);
+      case "Action":
+        return this.#startAction(message);
+      case "Event":
+        return;
+    }
+  }
+
+  #connect(message: ClientMessage & { type: "Connect" }): void {
+    this.#sessionId = message.sessionId;
+    if (typeof message.clientTs === "number") {
+      this.#clientClockSkew = Math.round(message.clientTs - Date.now());
+    }
+    const seen = message.maxObservedTimestamp;
+    if (typeof seen !== "string") return;
+    if (decodeTs(seen) > this.#backend.currentTs()) {
+      // It has seen writes that this database never had.
+      throw new ApiError(
+        "internal",
+        "InternalServerError",
+        "Client has observed a timestamp ahead of the latest known timestamp",
+      );
+    }
+  }
+
+  #modifyQuerySet(message: ClientMessage & { type: "ModifyQuerySet" }): void {
+    const current = this.#received.querySet;
+    if (message.baseVersion !== current || message.newVersion <= message.baseVersion) {
+      throw badRequest(
+        "BaseVersionMismatch",
+        `Base version ${message.baseVersion} passed up doesn't match the current version ${current}`,
+      );
+    }
+    this.#modifications.push(...message.modifications);
+    this.#received.querySet = message.newVersion;
+    this.#scheduleUpdate();
+  }
+
+  async #authenticate(message: ClientMessage & { type: "Authenticate" }): Promise<void> {
+    let who: Authenticated;
+    try {
+      who = await this.#auth.authenticate(tokenOf(message));
+    } catch (error) {
+      const { kind, code, message: text } = toApiError(error);
+      const rejected = ["unauthenticated", "forbidden", "badRequest"].includes(kind);
+      throw rejected ? new ApiError("authUpdateFailed", code, text) : error;
+    }
+    if (message.baseVersion !== this.#received.identity) {
+      throw new ApiError("internal", "InternalServerError", "Identity version mismatch");
+    }
+    this.#who = who;
+    this.#received.identity += 1;
+    this.#scheduleUpdate();
+  }
+
+  /** The identity for something that begins now. @throws ApiError once its token has expired. */
+  #identity(): Identity {
+    this.#auth.requireCurrent(this.#who);
+    return this.#who.identity;
+  }
+
+  // ---- mutations and actions ----
+
+  #enqueueMutation(call: FunctionCall): void {
+    refuseComponents(call.componentPath);
+    const identity = this.#identity();
+    if (this.#pendingMutations >= MAX_PENDING) {
+      throw new ApiError(
+        "rateLimited",
+        "TooManyConcurrentMutations",
+        `Too many concurrent mutations. Only up to ${MAX_PENDING} pending mutations allowed on a ` +
+          "single websocket.",
+      );
+    }
+    this.#pendingMutations += 1;
+    this.#mutations = this.#mutations.then(async () => {
+      await this.#guarded(() => this.#runMutation(call, identity));
+      this.#pendingMutations -= 1;
+    });
+  }
+
+  async #runMutation(call: FunctionCall, identity: Identity): Promise<void> {
+    const { requestId, udfPath: path, args } = call;
+    const fault = this.#faults.take(path, "mutation");
+    beforeRun(fault);
+    let committed = false;
+    try {
+      const { outcome, ts } = await this.#backend.runMutation({
+        path,
+        args,
+        identity,
+        ...(this.#sessionId === null ? {} : { request: { sessionId: this.#sessionId, requestId } }),
+        afterCommit: () => {
+          committed = true;
+          this.#unanswered += 1;
+        },
+        ...rollback(fault),
+      });
+      this.#faults.record(path, outcome);
+      await afterRun(fault);
+      const answered = outcome.status === "success" ? (ts ?? this.#backend.currentTs()) : null;
+      this.#send({
+        type: "MutationResponse",
+        ts: answered === null ? null : encodeTs(answered),
+        ...response(requestId, outcome),
+      });
+    } finally {
+      if (committed) {
+        this.#unanswered -= 1;
+        if (this.#unanswered === 0) this.#onAnswered?.();
+      }
+    }
+    this.#scheduleUpdate();
+  }
+
+  #startAction(call: FunctionCall): void {
+    refuseComponents(call.componentPath);
+    const identity = this.#identity();
+    if (this.#pendingActions > MAX_PENDING) {
+      throw new ApiError(
+        "rateLimited",
+        "TooManyInflightActionsForSingleClient",
+        `Inflight actions overloaded for a single client, max concurrency: ${MAX_PENDING}`,
+      );
+    }
+    this.#pendingActions += 1;
+    void this.#guarded(() => this.#runAction(call, identity)).then(() => {
+      this.#pendingActions -= 1;
+    });
+  }
+
+  async #runAction(call: FunctionCall, identity: Identity): Promise<void> {
+    const { requestId, udfPath: path, args } = call;
+    const fault = this.#faults.take(path, "action");
+    beforeRun(fault);
+    const outcome = await this.#backend.runAction({ path, args, identity });
+    this.#faults.record(path, outcome);
+    await afterRun(fault);
+    this.#send({ type: "ActionResponse", ...response(requestId, outcome) });
+    this.#scheduleUpdate();
+  }
+
+  /** Runs a piece of work; what it throws ends the session, a wished-for hang never returns. */
+  async #guarded(work: () => Promise<void>): Promise<void> {
+    if (this.#ended) return;
+    try {
+      await work();
+    } catch (error) {
+      if (error instanceof NoAnswer && error.kind === "hang") await new Promise(() => {});
+      this.#fail(error);
+    }
+  }
+
+  // ---- queries ----
+
+  #onCommit(commit: Commit): void {
+    for (const query of this.#queries.values()) {
+      query.meanwhile?.push(commit);
+      if (query.stale || query.result === null) continue;
+      if (!commit.touches(query.result.readSet)) continue;
+      query.stale = true;
+      this.#scheduleUpdate();
+    }
+  }
+
+  #scheduleUpdate(): void {
+    this.#updateScheduled = true;
+    if (this.#updating || this.#ended) return;
+    this.#updating = true;
+    // After the messages that arrived together, so that one Transition answers them all.
+    setImmediate(() => {
+      void this.#guarded(() => this.#updates());
+    });
+  }
+
+  async #updates(): Promise<void> {
+    while (this.#updateScheduled && !this.#ended) {
+      await this.#transport.drained();
+      this.#updateScheduled = false;
+      await this.#update();
+    }
+    this.#updating = false;
+  }
+
+  /** Computes and sends one Transition. */
+  async #update(): Promise<void> {
+    const identity = this.#identity();
+    const { querySet, identity: identityVersion } = this.#received;
+    const modifications = this.#applyModifications();
+    if (identityVersion !== this.#version.identity) {
+      for (const query of this.#queries.values()) query.stale = true;
+    }
+    const ran = new Set<Query>();
+    for (let round = 0; ; round += 1) {
+      const stale = [...this.#queries.values()].filter((query) => query.stale);
+      if (stale.length === 0 || round === MAX_ROUNDS) {
+        if (this.#unanswered === 0 || this.#ended) break;
+        await new Promise<void>((resolve) => (this.#onAnswered = resolve));
+        this.#onAnswered = null;
+        continue;
+      }
+      for (const query of stale) {
+        await this.#run(query, identity);
+        ran.add(query);
+        if (this.#ended) return;
+      }
+    }
+    if (this.#ended) return;
+    const ts = this.#backend.currentTs();
+    for (const query of ran) {
+      const modification = queryModification(query);
+      if (modification !== null) modifications.push(modification);
+    }
+    const { querySet: startQuerySet, identity: startIdentity, ts: startTs } = this.#version;
+    this.#version = { querySet, identity: identityVersion, ts };
+    this.#send({
+      type: "Transition",
+      startVersion: { querySet: startQuerySet, identity: startIdentity, ts: encodeTs(startTs) },
+      endVersion: { querySet, identity: identityVersion, ts: encodeTs(ts) },
+      modifications,
+      clientClockSkew: this.#clientClockSkew,
+      serverTs: Date.now() * 1_000_000,
+    });
+  }
+
+  #applyModifications(): StateModification[] {
+    const applied: StateModification[] = [];
+    for (const modification of this.#modifications) {
+      const { queryId } = modification;
+      if (modification.type === "Remove") {
+        if (!this.#queries.delete(queryId)) {
+          throw badRequest("NonexistentQuery", `Nonexistent query id: ${queryId}`);
+        }
+        applied.push({ type: "QueryRemoved", queryId });
+        continue;
+      }
+      refuseComponents(modification.componentPath);
+      if (this.#queries.has(queryId)) {
+        throw badRequest("DuplicateQuery", `Duplicate query ID: ${queryId}`);
+      }
+      this.#queries.set(queryId, {
+        request: modification,
+        journal: modification.journal ?? null,
+        result: null,
+        sent: null,
+        stale: true,
+        meanwhile: null,
+      });
+    }
+    this.#modifications = [];
+    return applied;
+  }
+
+  async #run(query: Query, identity: Identity): Promise<void> {
+    const { udfPath: path, args } = query.request;
+    const fault = this.#faults.take(path, "query");
+    beforeRun(fault);
+    query.stale = false;
+    query.meanwhile = [];
+    const { journal } = query;
+    const result = await this.#backend.runQuery({ path, args, identity, journal });
+    const meanwhile = query.meanwhile;
+    query.meanwhile = null;
+    query.result = result;
+    query.journal = result.journal;
+    query.stale = meanwhile.some(
+      (commit) => commit.ts > result.ts && commit.touches(result.readSet),
+    );
+    this.#faults.record(path, result.outcome);
+    await afterRun(fault);
+  }
+
+  // ---- the end ----
+
+  #send(message: ServerMessage): void {
+    if (!this.#ended) this.#transport.send(message);
+  }
+
+  #fail(error: unknown): void {
+    if (this.#ended) return;
+    if (error instanceof NoAnswer) {
+      this.end();
+      this.#transport.terminate();
+      return;
+    }
+    if (!(error instanceof ApiError)) {
+      const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      process.stderr.write(`convex-local: ${text}\n`);
+    }
+    const { kind, code, message, closeCode, isFatal } = toApiError(error);
+    if (kind === "unauthenticated" || kind === "authUpdateFailed") {
+      this.#send({
+        type: "AuthError",
+        error: message,
+        baseVersion: this.#version.identity,
+        authUpdateAttempted: kind === "authUpdateFailed",
+      });
+    } else if (isFatal) {
+      this.#send({ type: "FatalError", error: message });
+    }
+    this.end();
+    this.#transport.close(closeCode, code);
+  }
+}
+
+function tokenOf(message: ClientMessage & { type: "Authenticate" }): Token {
+  switch (message.tokenType) {
+    case "None":
+      return { type: "none" };
+    case "User":
+      return { type: "user", jwt: message.value };
+    case "Admin": {
+      const actingAs = message.impersonating ?? message.acting_as;
+      return actingAs === undefined || actingAs === null
+        ? { type: "admin", key: message.value }
+        : { type: "admin", key: message.value, actingAs };
+    }
+  }
+}
+
+function refuseComponents(path: string | null | undefined): void {
+  if (path === undefined || path === null || path === "") return;
+  throw badRequest("ComponentsUnsupported", "convex-local runs no components.");
+}
+
+function response(requestId: number, outcome: Outcome) {
+  const { logLines } = outcome;
+  if (outcome.status === "success") {
+    return { requestId, success: true, result: outcome.value, logLines };
+  }
+  const { errorMessage, errorData } = outcome;
+  return {
+    requestId,
+    success: false,
+    result: errorMessage,
+    ...(errorData === undefined ? {} : { errorData }),
+    logLines,
+  };
+}
+
+/** What to tell the client of a query that ran; null when it knows already. */
+function queryModification(query: Query): StateModification | null {
+  const { outcome, journal } = query.result!;
+  const { queryId } = query.request;
+  const { logLines } = outcome;
+  // Each run has its own request id in the message; that alone is no news.
+  const digest =
+    outcome.status === "success"
+      ? `value ${JSON.stringify(outcome.value)}`
+      : `error ${JSON.stringify([
+          outcome.errorMessage.replace(/^\[Request ID: \w+\]/, ""),
+          outcome.errorData ?? null,
+        ])}`;
+  if (digest === query.sent) return null;
+  query.sent = digest;
+  if (outcome.status === "success") {
+    return { type: "QueryUpdated", queryId, value: outcome.value, logLines, journal };
+  }
+  const { errorMessage, errorData } = outcome;
+  return {
+    type: "QueryFailed",
+    queryId,
+    errorMessage,
+    ...(errorData === undefined ? {} : { errorData }),
+    logLines,
+    journal,
+  };
+}
