@@ -24,10 +24,13 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from livekit.plugins.convex import AgentKey, ConfigurationError
+
 __all__ = ["Command", "Settings", "SettingsError", "get_settings"]
 
 Command = Literal["start", "dev", "console", "connect", "check"]
 
+_LEVEL_NAMES: Final = {"WARNING": "WARN"}
 _LIVEKIT_REMEDIES: Final = {
     "LIVEKIT_URL": (
         "for a server on this machine run `livekit-server --dev` (`make setup` puts it into "
@@ -59,8 +62,10 @@ def _url(schemes: tuple[str, ...], example: str) -> AfterValidator:
 
 
 def _convex_url(value: str) -> str:
-    host = urlsplit(value).hostname or ""
-    if host.endswith(".convex.site"):
+    parts = urlsplit(value)
+    if parts.path:
+        raise ValueError(f"has something after the host; write {parts.scheme}://{parts.netloc}")
+    if (parts.hostname or "").endswith(".convex.site"):
         raise ValueError("is the address for HTTP actions; use the one that ends in .convex.cloud")
     return value
 
@@ -75,8 +80,9 @@ LiveKitUrl = Annotated[
 ]
 HttpUrl = Annotated[str, _url(("http", "https"), "https://api.openai.com/v1")]
 LogLevel = Annotated[
+    # LiveKit's names.
     Literal["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "CRITICAL"],
-    BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
+    BeforeValidator(lambda value: _LEVEL_NAMES.get(str(value).upper(), str(value).upper())),
 ]
 
 
@@ -156,11 +162,22 @@ class Settings(BaseSettings):
         except ValidationError as error:
             raise SettingsError([_sentence(detail) for detail in error.errors()]) from None
 
+    def agent_key(self) -> AgentKey:
+        """The key the worker signs its tokens with.
+
+        Raises:
+            ConfigurationError: missing, or not such a key; it says what to do.
+        """
+        secret = self.convex_agent_key.get_secret_value() if self.convex_agent_key else ""
+        return AgentKey.from_env(
+            {"CONVEX_AGENT_KEY": secret, "CONVEX_AGENT_ISSUER": self.convex_agent_issuer or ""}
+        )
+
     def require(self, command: Command) -> Self:
         """Check that everything is there that `command` needs; return self.
 
         Raises:
-            SettingsError: one line for each variable that is missing.
+            SettingsError: one line for each variable that is missing or no key.
         """
         missing: list[str] = []
         match command:
@@ -206,6 +223,11 @@ class Settings(BaseSettings):
                 "CONVEX_AGENT_KEY is not set: `python -m emma_agent keys` makes one and says "
                 "what to set on the deployment."
             )
+        else:
+            try:
+                self.agent_key()
+            except ConfigurationError as error:
+                missing.append(f"{error}.")
         return missing
 
 

@@ -1,0 +1,224 @@
+"""The command line: LiveKit's commands as its users know them, and what Emma adds.
+
+Settings are checked before anything starts: one line for each problem, exit code 2.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Final, NoReturn
+
+import typer
+
+from emma_agent.settings import Command, Settings, SettingsError, get_settings
+
+__all__ = ["app", "main"]
+
+_LIVEKIT: Final = "LiveKit"
+# Options that belong to LiveKit's own command of the same name are handed on as they are.
+_PASS_ON: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+app = typer.Typer(
+    name="python -m emma_agent",
+    help="Emma, a voice language tutor on LiveKit whose lessons are kept in Convex.",
+    epilog="Settings come from the environment; docker/.env.example lists them all.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Url = Annotated[
+    str | None, typer.Option(help="LiveKit server.", envvar="LIVEKIT_URL", rich_help_panel=_LIVEKIT)
+]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(help="LiveKit API key.", envvar="LIVEKIT_API_KEY", rich_help_panel=_LIVEKIT),
+]
+ApiSecret = Annotated[
+    str | None,
+    typer.Option(
+        help="LiveKit API secret.",
+        envvar="LIVEKIT_API_SECRET",
+        rich_help_panel=_LIVEKIT,
+    ),
+]
+
+
+@app.command(context_settings=_PASS_ON)
+def dev(
+    ctx: typer.Context, url: Url = None, api_key: ApiKey = None, api_secret: ApiSecret = None
+) -> None:
+    """Run a worker while you develop; starts convex-local if CONVEX_URL is not set.
+
+    LiveKit's own options of `dev` may follow, such as --log-level debug.
+    """
+    _export(LIVEKIT_URL=url, LIVEKIT_API_KEY=api_key, LIVEKIT_API_SECRET=api_secret)
+    # LiveKit has removed reloading; without this it says so at every start.
+    reload = [] if "--reload" in ctx.args else ["--no-reload"]
+    with _convex_for_development():
+        _run_livekit("dev", [*reload, *ctx.args])
+
+
+@app.command(context_settings=_PASS_ON)
+def start(
+    ctx: typer.Context, url: Url = None, api_key: ApiKey = None, api_secret: ApiSecret = None
+) -> None:
+    """Run a worker in production, against the deployment in CONVEX_URL.
+
+    LiveKit's own options of `start` may follow: --drain-timeout, --log-level.
+    """
+    _export(LIVEKIT_URL=url, LIVEKIT_API_KEY=api_key, LIVEKIT_API_SECRET=api_secret)
+    _run_livekit("start", ctx.args)
+
+
+@app.command(context_settings=_PASS_ON)
+def console(ctx: typer.Context) -> None:
+    """Talk to Emma in this terminal, without a LiveKit server.
+
+    LiveKit's own options of `console` may follow: --text, --list-devices, --input-device.
+    """
+    _require_portaudio()
+    with _convex_for_development():
+        _run_livekit("console", ctx.args)
+
+
+@app.command(context_settings=_PASS_ON)
+def connect(
+    ctx: typer.Context,
+    room: Annotated[str, typer.Option(help="Room to join.", rich_help_panel=_LIVEKIT)],
+    url: Url = None,
+    api_key: ApiKey = None,
+    api_secret: ApiSecret = None,
+) -> None:
+    """Send Emma into one room at once, without a dispatch.
+
+    LiveKit's own options of `connect` may follow: --participant-identity, --log-level.
+    """
+    _export(LIVEKIT_URL=url, LIVEKIT_API_KEY=api_key, LIVEKIT_API_SECRET=api_secret)
+    with _convex_for_development():
+        _run_livekit("connect", ["--room", room, *ctx.args])
+
+
+@app.command(context_settings={**_PASS_ON, "help_option_names": []})
+def demo(ctx: typer.Context) -> None:
+    """Hold one short lesson with a simulated student: no key, no account, no internet."""
+    stage = importlib.import_module("emma_agent.demo.__main__")
+    raise typer.Exit(stage.main(ctx.args))
+
+
+@app.command()
+def keys() -> None:
+    """Print the agent's key, and what the Convex deployment must be told of it.
+
+    Prints what belongs to the key in CONVEX_AGENT_KEY, or makes a new one.
+    """
+    from livekit.plugins.convex import AgentKey, ConfigurationError
+
+    settings = _settings()
+    try:
+        key = settings.agent_key() if settings.convex_agent_key else AgentKey.generate()
+    except ConfigurationError as error:
+        _refuse([str(error)])
+    pem = key.pem().strip().replace("\n", "\\n")
+    issuer, jwks = key.issuer, key.jwks_data_uri()
+    typer.echo("# For the worker. A secret: keep it where only the worker reads it.")
+    typer.echo(f'CONVEX_AGENT_KEY="{pem}"')
+    typer.echo("# For the deployment, not secret. With the Convex command line:")
+    typer.echo(f"#   npx convex env set AGENT_JWT_ISSUER {shlex.quote(issuer)}")
+    typer.echo(f"#   npx convex env set AGENT_JWKS {shlex.quote(jwks)}")
+    typer.echo(f'AGENT_JWT_ISSUER="{issuer}"')
+    typer.echo(f'AGENT_JWKS="{jwks}"')
+
+
+@app.command()
+def check() -> None:
+    """Ask the deployment in CONVEX_URL whether it takes this worker's records."""
+    import asyncio
+
+    _settings().require("check")
+    from emma_agent.duties import check_configured_deployment
+
+    finding = asyncio.run(check_configured_deployment())
+    if not finding.ok:
+        typer.echo(f"{finding.event}: {finding.reason}. {finding.remedy}.", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{get_settings().deployment_url} takes this worker's records.")
+
+
+def main() -> None:
+    """Run the command line; settings that cannot work are reported here."""
+    from emma_agent.convex_local import ConvexLocalError
+
+    try:
+        app()
+    except (SettingsError, ConvexLocalError) as error:
+        _refuse(str(error).splitlines() if isinstance(error, SettingsError) else [str(error)])
+
+
+def _run_livekit(command: Command, arguments: list[str]) -> None:
+    if "--help" not in arguments:
+        _settings().require(command)
+    # After the check: importing the server reads the settings.
+    from livekit.agents import cli
+
+    from emma_agent.server import server
+
+    sys.argv = [f"{app.info.name}", command, *arguments]
+    cli.run_app(server)
+
+
+@contextmanager
+def _convex_for_development() -> Iterator[None]:
+    """Start convex-local unless a deployment is named; its data stays in `.emma/`."""
+    if _settings().deployment_url is not None:
+        yield
+        return
+    from emma_agent.convex_local import ROOT, ConvexLocal, dev_agent_key
+
+    data_dir = ROOT / ".emma"
+    key = dev_agent_key(data_dir)
+    with ConvexLocal.start(
+        db=data_dir / "convex.sqlite3", port=3210, agent_key=key, watch=True, on_log=_from_convex
+    ) as local:
+        typer.echo(f"convex-local is at {local.url}; its data is in {data_dir}.", err=True)
+        _export(CONVEX_URL=local.url, CONVEX_AGENT_KEY=key.pem(), CONVEX_AGENT_ISSUER=key.issuer)
+        get_settings.cache_clear()
+        yield
+
+
+def _from_convex(line: str) -> None:
+    typer.echo(f"[convex] {line}", err=True)
+
+
+def _require_portaudio() -> None:
+    try:
+        importlib.import_module("sounddevice")
+    except (ImportError, OSError):
+        _refuse(
+            [
+                "console needs PortAudio, which is not on this machine: `apt install libportaudio2` "
+                "(Debian, Ubuntu) or `brew install portaudio` (macOS); "
+                "`python -m emma_agent demo` needs no sound card."
+            ]
+        )
+
+
+def _export(**values: str | None) -> None:
+    """Set environment variables: LiveKit and the job processes read them there."""
+    os.environ.update({name: value for name, value in values.items() if value})
+
+
+def _settings() -> Settings:
+    get_settings.cache_clear()
+    return get_settings()
+
+
+def _refuse(problems: list[str]) -> NoReturn:
+    for problem in problems:
+        typer.echo(problem, err=True)
+    raise SystemExit(2)

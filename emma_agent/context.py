@@ -1,0 +1,175 @@
+"""What Emma knows of a student: the answers of Convex, parsed once into typed values.
+
+The shapes are those of `students:tutoringContext` and `sessions:plan` (`convex/`). Pure:
+no I/O, so that tools, prompts and their tests need nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Annotated, Final, Literal, NewType
+
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
+from pydantic.dataclasses import dataclass
+
+__all__ = [
+    "GUEST_PLAN",
+    "ContextError",
+    "CorrectionStyle",
+    "LastSession",
+    "Lesson",
+    "LessonId",
+    "Plan",
+    "Preferences",
+    "Progress",
+    "Slide",
+    "Student",
+    "StudentId",
+    "TutoringContext",
+    "parse_context",
+    "parse_plan",
+]
+
+StudentId = NewType("StudentId", str)
+LessonId = NewType("LessonId", str)
+CorrectionStyle = Literal["gentle", "every_error", "at_the_end"]
+
+# Convex writes camelCase; newer functions may send more than this worker knows.
+_WIRE: Final = ConfigDict(
+    alias_generator=to_camel, populate_by_name=True, extra="ignore", hide_input_in_errors=True
+)
+# Convex instants are milliseconds, Python's are seconds.
+_Instant = Annotated[
+    float, BeforeValidator(lambda ms: ms / 1000 if isinstance(ms, int | float) else ms)
+]
+
+
+class ContextError(ValueError):
+    """Convex answered with another shape; the message names fields, never their values."""
+
+
+@dataclass(frozen=True, slots=True, config=_WIRE)
+class Student:
+    """The learner. `level` is CEFR; languages are BCP 47; `time_zone` is IANA."""
+
+    student_id: StudentId
+    name: str
+    level: str
+    native_language: str
+    target_language: str
+    time_zone: str
+    goals: tuple[str, ...] = ()
+    interests: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, config=_WIRE)
+class Preferences:
+    """How the student wants to be taught. `speech_rate` 1 is normal."""
+
+    speech_rate: float = 1.0
+    native_language_help: bool = True
+    correction_style: CorrectionStyle = "gentle"
+
+
+@dataclass(frozen=True, slots=True, config=_WIRE)
+class Slide:
+    """One slide of a lesson."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, config=_WIRE)
+class Lesson:
+    """What is to be taught. `language` is BCP 47."""
+
+    lesson_id: LessonId
+    title: str
+    level: str
+    language: str
+    kind: Literal["guided", "conversation"]
+    objectives: tuple[str, ...] = ()
+    target_words: tuple[str, ...] = ()
+    slides: tuple[Slide, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, config=_WIRE)
+class Progress:
+    """What the student has behind them."""
+
+    lessons_completed: int
+
+
+@dataclass(frozen=True, slots=True, config=_WIRE)
+class LastSession:
+    """The lesson held before this one; instants in Unix seconds."""
+
+    started_at: _Instant
+    message_count: int
+    ended_at: _Instant | None = None
+    lesson_title: str | None = None
+
+
+@dataclass(frozen=True, slots=True, config=_WIRE)
+class Plan:
+    """What others may change while a lesson runs."""
+
+    preferences: Preferences = field(default_factory=Preferences)
+    lesson: Lesson | None = None
+
+
+@dataclass(frozen=True, slots=True, config=_WIRE)
+class TutoringContext:
+    """All that is known of the student when a lesson starts."""
+
+    student: Student
+    preferences: Preferences = field(default_factory=Preferences)
+    lesson: Lesson | None = None
+    progress: Progress | None = None
+    last_session: LastSession | None = None
+
+    @property
+    def plan(self) -> Plan:
+        """The part that `sessions:plan` keeps live."""
+        return Plan(preferences=self.preferences, lesson=self.lesson)
+
+
+GUEST_PLAN: Final = Plan()
+"""What Emma works with while she knows nobody: free conversation, gentle corrections."""
+
+_CONTEXT: Final = TypeAdapter(TutoringContext)
+_PLAN: Final = TypeAdapter(Plan)
+
+
+def parse_context(value: object) -> TutoringContext:
+    """Parse the answer of `students:tutoringContext`.
+
+    Raises:
+        ContextError: another shape; functions and worker are of different versions.
+    """
+    try:
+        return _CONTEXT.validate_python(value)
+    except ValidationError as error:
+        raise ContextError(_where(error)) from None
+
+
+def parse_plan(value: object) -> Plan:
+    """Parse the answer of `sessions:plan`.
+
+    Raises:
+        ContextError: another shape; functions and worker are of different versions.
+    """
+    try:
+        return _PLAN.validate_python(value)
+    except ValidationError as error:
+        raise ContextError(_where(error)) from None
+
+
+def _where(error: ValidationError) -> str:
+    """Which fields are wrong, and how; what they hold may be a student's and stays out."""
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(
+        f"{'.'.join(str(part) for part in detail['loc']) or 'answer'}: {detail['type']}"
+        for detail in details[:5]
+    )

@@ -1,0 +1,282 @@
+"""LessonState: what lies in `RunContext.userdata` while a lesson is held.
+
+Tools and prompts read it and never wait. What it knows of the student is fetched while
+the job connects (`students:tutoringContext`); what a teacher may change meanwhile is kept
+live by one subscription (`sessions:plan`). Without an answer the lesson goes on as a
+guest's, marked degraded, and is completed when the answer comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from emma_agent.context import (
+    GUEST_PLAN,
+    ContextError,
+    Plan,
+    TutoringContext,
+    parse_context,
+    parse_plan,
+)
+from emma_agent.logs import get_logger
+from livekit.plugins.convex import (
+    AgentKey,
+    AgentToken,
+    AsyncConvexClient,
+    ConvexClientError,
+    FunctionError,
+    SessionIdentity,
+    SessionRecorder,
+)
+
+__all__ = ["PREFETCH_TIMEOUT_S", "JobIdentity", "LessonState", "identify", "report_failure"]
+
+log = get_logger(__name__)
+
+# How long a student who has joined waits for their own context before Emma greets them
+# as a guest. The query itself goes on.
+PREFETCH_TIMEOUT_S: Final = 2.0
+_QUERY_TIMEOUT_S: Final = 10.0
+_FIRST_RETRY_S: Final = 1.0
+_LAST_RETRY_S: Final = 30.0
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class JobIdentity:
+    """Who this job is for, as its dispatcher said."""
+
+    session: SessionIdentity
+    participant_identity: str | None = None
+
+    @property
+    def subject(self) -> str:
+        """The `sub` of the agent's token in this lesson."""
+        if self.session.student_id is not None:
+            return f"student:{self.session.student_id}"
+        return f"guest:{self.session.session_key}"
+
+
+def identify(metadata: str) -> JobIdentity:
+    """Read the job's metadata; what cannot be read makes a guest, with one log line.
+
+    Args:
+        metadata: JSON with `student_id`, `lesson_id`, `session_key` and
+            `participant_identity`, each optional. It travels inside a token that only
+            the project's own backend can sign.
+    """
+    session_key = f"session_{uuid.uuid4().hex}"
+    try:
+        session = SessionIdentity.from_metadata(metadata)
+    except ValueError as error:
+        log.warning(
+            "lesson.metadata_unusable",
+            error=str(error),
+            remedy="the lesson goes on as a guest's; dispatch the job with metadata such as "
+            '{"student_id": "…", "lesson_id": "…"}',
+        )
+        return JobIdentity(SessionIdentity(session_key=session_key))
+    if session.session_key is None:
+        session = replace(session, session_key=session_key)
+    participant: object = None
+    with contextlib.suppress(ValueError, AttributeError):
+        participant = json.loads(metadata).get("participant_identity")
+    return JobIdentity(session, participant if isinstance(participant, str) else None)
+
+
+class LessonState:
+    """Everything Emma knows in one lesson. Attributes are read freely, changed only here.
+
+    Attributes:
+        identity: who the lesson is for.
+        client: for tools that need a real call, with a deadline.
+        recorder: writes what happens; None until the session exists.
+        context: what Convex knows of the student; None for a guest, or while unknown.
+        plan: preferences and lesson, kept live.
+        degraded: there is a student, but Convex has not answered yet.
+    """
+
+    def __init__(
+        self, identity: JobIdentity, client: AsyncConvexClient, *, sleep: Sleep = asyncio.sleep
+    ) -> None:
+        self.identity = identity
+        self.client = client
+        self.recorder: SessionRecorder | None = None
+        self.context: TutoringContext | None = None
+        self.plan: Plan = GUEST_PLAN
+        self.degraded = False
+        self._version = 0
+        self._changed = asyncio.Condition()
+        self._sleep = sleep
+        self._tasks: list[asyncio.Task[None]] = []
+        self._first_answer = asyncio.Event()
+        self._asked_at = 0.0
+
+    @classmethod
+    def open(cls, metadata: str, *, url: str, key: AgentKey) -> LessonState:
+        """Identify the student and start fetching what is known of them; do not wait."""
+        identity = identify(metadata)
+        token = AgentToken(key, subject=identity.subject, student_id=identity.session.student_id)
+        lesson = cls(identity, AsyncConvexClient(url=url, token=token))
+        lesson.prefetch()
+        return lesson
+
+    @property
+    def session_key(self) -> str:
+        """Our own name for this session."""
+        return str(self.identity.session.session_key)
+
+    def prefetch(self) -> None:
+        """Start `students:tutoringContext`. A guest has none."""
+        self._asked_at = asyncio.get_running_loop().time()
+        if self.identity.session.student_id is None:
+            self._first_answer.set()
+        else:
+            self._own(self._load_context(), "lesson.load_context")
+
+    async def ready(self, timeout_s: float = PREFETCH_TIMEOUT_S) -> None:
+        """Wait for the first answer of Convex, good or bad.
+
+        Args:
+            timeout_s: seconds since it was asked, not since this call: connecting to the
+                room takes its time beside it.
+        """
+        try:
+            async with asyncio.timeout_at(self._asked_at + timeout_s):
+                await self._first_answer.wait()
+        except TimeoutError:
+            self.degraded = True
+            log.warning(
+                "lesson.context_late",
+                function="students:tutoringContext",
+                wait_s=timeout_s,
+                remedy="the lesson starts as a guest's and is completed when Convex answers",
+            )
+
+    def follow_plan(self) -> None:
+        """Keep `plan` live from now on."""
+        if self.identity.session.student_id is not None:
+            self._own(self._follow_plan(), "lesson.follow_plan")
+
+    @property
+    def version(self) -> int:
+        """Grows with each change of what is known."""
+        return self._version
+
+    async def changed_since(self, version: int) -> int:
+        """Wait until something is known that was not at `version`; return the new version."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._version != version)
+            return self._version
+
+    async def aclose(self) -> None:
+        """Stop following and close the client; safe to call twice."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.client.aclose()
+
+    async def _load_context(self) -> None:
+        wait_s = _FIRST_RETRY_S
+        while not await self._try_load_context(retry_in_s=wait_s):
+            self._first_answer.set()
+            await self._sleep(wait_s)
+            wait_s = min(2 * wait_s, _LAST_RETRY_S)
+        self._first_answer.set()
+
+    async def _try_load_context(self, *, retry_in_s: float) -> bool:
+        """Whether the question is answered for good."""
+        try:
+            context = parse_context(
+                await self.client.query(
+                    "students:tutoringContext", self._lesson_arg(), timeout_s=_QUERY_TIMEOUT_S
+                )
+            )
+        except (ConvexClientError, ContextError) as error:
+            unknown = isinstance(error, FunctionError) and error.code == "student_unknown"
+            if unknown:
+                self.degraded = False
+                log.warning(
+                    "lesson.student_unknown",
+                    function="students:tutoringContext",
+                    error="student_unknown",
+                    remedy="the lesson goes on as a guest's; correct student_id where the job "
+                    "is dispatched, or CONVEX_URL if it names another deployment",
+                )
+            elif not self.degraded or not self._first_answer.is_set():
+                self.degraded = True
+                log.warning(
+                    "lesson.context_failed",
+                    function="students:tutoringContext",
+                    error=type(error).__name__,
+                    reason=str(error),
+                    wait_s=retry_in_s,
+                    remedy="the lesson goes on as a guest's and is completed when Convex answers",
+                )
+            return unknown
+        was_late, self.degraded = self.degraded, False
+        self.context = context
+        await self._publish(context.plan)
+        if was_late:
+            log.info("lesson.context_refreshed", function="students:tutoringContext")
+        return True
+
+    async def _follow_plan(self) -> None:
+        wait_s = _FIRST_RETRY_S
+        while True:
+            outcome = await self._follow_plan_once()
+            if outcome == "over":
+                return
+            wait_s = _FIRST_RETRY_S if outcome == "heard" else min(2 * wait_s, _LAST_RETRY_S)
+            await self._sleep(wait_s)
+
+    async def _follow_plan_once(self) -> Literal["heard", "silent", "over"]:
+        heard: Literal["heard", "silent"] = "silent"
+        try:
+            async with self.client.subscribe("sessions:plan", self._lesson_arg()) as updates:
+                async for value in updates:
+                    heard = "heard"
+                    plan = parse_plan(value)
+                    if plan != self.plan:
+                        await self._publish(plan)
+                        log.info("lesson.plan_changed", function="sessions:plan")
+        except (ConvexClientError, ContextError) as error:
+            if isinstance(error, FunctionError) and error.code == "student_unknown":
+                return "over"
+            log.warning(
+                "lesson.plan_unfollowed",
+                function="sessions:plan",
+                error=type(error).__name__,
+                reason=str(error),
+                remedy="the plan stays as it was last known; trying again",
+            )
+        return heard
+
+    async def _publish(self, plan: Plan) -> None:
+        async with self._changed:
+            self.plan = plan
+            self._version += 1
+            self._changed.notify_all()
+
+    def _lesson_arg(self) -> dict[str, str]:
+        lesson_id = self.identity.session.lesson_id
+        return {} if lesson_id is None else {"lessonId": lesson_id}
+
+    def _own(self, work: Coroutine[object, object, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(report_failure)
+        self._tasks.append(task)
+
+
+def report_failure(task: asyncio.Task[None]) -> None:
+    """Log what ended a task that nobody awaits; a done callback."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("lesson.task_failed", task=task.get_name(), error=type(error).__name__)

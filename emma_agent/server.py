@@ -1,0 +1,154 @@
+"""The worker: what happens when LiveKit starts a lesson and when it ends. Wiring only.
+
+Imported in the worker's main process and again in every job process, so nothing here
+opens a connection, starts a thread or takes a lock.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import structlog
+from livekit.agents import (
+    NOT_GIVEN,
+    AgentServer,
+    AgentSession,
+    JobContext,
+    JobExecutorType,
+    JobProcess,
+    JobRequest,
+    room_io,
+)
+from livekit.agents.worker import ServerEnvOption
+
+from emma_agent.duties import Duties
+from emma_agent.lesson import LessonState
+from emma_agent.logs import configure_logging, get_logger
+from emma_agent.settings import Settings, get_settings
+from emma_agent.speech import build_speech, turn_handling
+from emma_agent.summary import session_summary
+from emma_agent.tutor import Tutor
+from livekit.plugins.convex import AgentKey, ConfigurationError, SessionRecorder
+
+__all__ = ["server"]
+
+configure_logging()
+log = get_logger(__name__)
+
+# Voice lessons that one core carries while the models run elsewhere. LiveKit asks no
+# more of a worker from a load of 0.7 on. CPU use, LiveKit's own measure, would leave a
+# student alone in the room whenever the machine is busy with something else: a server
+# does not dispatch that job again.
+LESSONS_PER_CORE = 8
+
+# LiveKit's hook may take 300 s; a student's last words are not worth keeping a worker
+# that is told to leave. What is not delivered by then stays on disk for the next sweep.
+DRAIN_TIMEOUT_S = 8.0
+
+# Where convex-local listens. Nothing is lost while nobody answers there.
+_NO_DEPLOYMENT_URL = "http://127.0.0.1:3210"
+
+
+def load_of(worker: AgentServer) -> float:
+    """The worker's load, 0 to 1: lessons held, of those it can hold."""
+    return min(1.0, len(worker.active_jobs) / (LESSONS_PER_CORE * (os.cpu_count() or 1)))
+
+
+def set_up_process(process: JobProcess) -> None:
+    """Prepare a job process before it has a job."""
+    if process.executor_type is JobExecutorType.PROCESS:
+        # A SIGTERM to the process group (systemd, `timeout`, a shell) would end lessons
+        # without any hook. The main process drains them instead; see livekit/agents#7336.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+server = AgentServer(
+    setup_fnc=set_up_process,
+    load_fnc=load_of,
+    log_level=get_settings().log_level or ServerEnvOption(dev_default="DEBUG", prod_default="INFO"),
+)
+duties = Duties()
+server.on("worker_started", duties.begin)
+
+
+async def accept(request: JobRequest) -> None:
+    """Take the job as a participant of its own: the same lesson may be dispatched twice."""
+    await request.accept(name="Emma", identity=f"emma-{request.id}")
+
+
+async def on_session_end(ctx: JobContext) -> None:
+    """Deliver what is left, and close the lesson with one line."""
+    lesson = ctx.proc.userdata.pop("lesson", None)
+    if not isinstance(lesson, LessonState):
+        return
+    try:
+        undelivered = (
+            await lesson.recorder.aclose(timeout_s=DRAIN_TIMEOUT_S) if lesson.recorder else 0
+        )
+        log.info("session.closed", **session_summary(ctx, undelivered=undelivered))
+    finally:
+        await lesson.aclose()
+
+
+@server.rtc_session(
+    agent_name=get_settings().agent_name, on_request=accept, on_session_end=on_session_end
+)
+async def entrypoint(ctx: JobContext) -> None:
+    """Hold one lesson."""
+    settings = get_settings()
+    url, key = deployment(settings)
+    lesson = LessonState.open(ctx.job.metadata, url=url, key=key)
+    ctx.proc.userdata["lesson"] = lesson
+    structlog.contextvars.bind_contextvars(
+        room=ctx.job.room.name, job_id=ctx.job.id, session_key=lesson.session_key
+    )
+    await ctx.connect()
+    await lesson.ready()
+
+    speech = build_speech(
+        settings,
+        language=lesson.plan.lesson.language if lesson.plan.lesson else None,
+        rate=lesson.plan.preferences.speech_rate,
+    )
+    agent_session = AgentSession[LessonState](
+        userdata=lesson,
+        stt=speech.stt,
+        llm=speech.llm,
+        tts=speech.tts,
+        turn_handling=turn_handling(settings),
+    )
+    lesson.recorder = SessionRecorder.attach(
+        agent_session,
+        ctx=ctx,
+        client=lesson.client,
+        identity=lesson.identity.session,
+        outbox_dir=settings.outbox_dir,
+        agent_name=settings.agent_name,
+    )
+    await agent_session.start(
+        Tutor(lesson),
+        room=ctx.room,
+        room_options=room_io.RoomOptions(
+            # Without it the first to join is taken for the student.
+            participant_identity=lesson.identity.participant_identity or NOT_GIVEN
+        ),
+    )
+    lesson.follow_plan()
+
+
+def deployment(settings: Settings) -> tuple[str, AgentKey]:
+    """Where and as whom to call Convex.
+
+    `start` refuses what is missing here. When another command line started this worker,
+    a student is already waiting: the lesson is held, and its journal keeps everything.
+    """
+    url = settings.deployment_url
+    try:
+        key = settings.agent_key()
+    except ConfigurationError as error:
+        log.error("convex.key_unusable", reason=str(error))
+        key = AgentKey.generate()
+    if url is None:
+        log.error("convex.not_configured", remedy="set CONVEX_URL; until then records wait on disk")
+    return url or _NO_DEPLOYMENT_URL, key
