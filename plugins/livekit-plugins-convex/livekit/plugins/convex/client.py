@@ -15,7 +15,8 @@ import aiohttp
 
 from .auth import StaticToken, TokenSource
 from .errors import AuthenticationError, FunctionError, RequestTimeoutError, TransportError
-from .subscription import Subscription, SyncConnection
+from .subscription import Subscription
+from .sync import SyncConnection
 from .transport import Reply, Transport
 from .values import ConvexValue, decode, dump_json, encode_args
 

@@ -20,6 +20,7 @@ Evaluate = Callable[[str, dict[str, ConvexValue]], Awaitable[dict[str, object]]]
 @dataclass(slots=True, eq=False)
 class _Peer:
     ws: web.WebSocketResponse
+    request: web.Request
     query_set: int = 0
     identity: int = 0
     ts: int = 0
@@ -50,7 +51,7 @@ class FakeSync:
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         ws = web.WebSocketResponse(heartbeat=5.0)
         await ws.prepare(request)
-        peer = _Peer(ws)
+        peer = _Peer(ws, request)
         self._peers.add(peer)
         try:
             async for message in ws:
@@ -70,8 +71,8 @@ class FakeSync:
 
     async def disconnect(self) -> None:
         for peer in list(self._peers):
-            if peer.ws._req is not None and peer.ws._req.transport is not None:
-                peer.ws._req.transport.abort()
+            if peer.request.transport is not None:
+                peer.request.transport.abort()
 
     async def _obey(self, peer: _Peer, text: str) -> bool:
         """Handle one client message; False ends the socket, as the backend does on an error."""

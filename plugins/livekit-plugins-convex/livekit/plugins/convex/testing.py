@@ -17,10 +17,12 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from types import TracebackType
 from typing import Literal, Self
 
 from aiohttp import web
+
 from convex import ConvexError, convex_to_json
 
 from .fake_sync import FakeSync
@@ -166,7 +168,7 @@ class FakeConvex:
         app.router.add_get("/api/sync", self._sync.handle)
         app.router.add_get("/version", self._version)
         app.on_response_prepare.append(self._stamp)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", self._port, reuse_address=True).start()
         self._port = runner.addresses[0][1]
@@ -250,13 +252,7 @@ class FakeConvex:
 
     async def _stamp(self, request: web.Request, response: web.StreamResponse) -> None:
         if self.clock is not None:
-            response.headers["Date"] = _http_date(self.clock())
-
-
-def _http_date(instant: float) -> str:
-    from email.utils import formatdate
-
-    return formatdate(instant, usegmt=True)
+            response.headers["Date"] = formatdate(self.clock(), usegmt=True)
 
 
 def _bearer(request: web.Request) -> str | None:
