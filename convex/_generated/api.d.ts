@@ -1,0 +1,72 @@
+/* eslint-disable */
+/**
+ * Generated `api` utility.
+ *
+ * THIS CODE IS AUTOMATICALLY GENERATED.
+ *
+ * To regenerate, run `npx convex dev`.
+ * @module
+ */
+
+import type {
+  ApiFromModules,
+  FilterApi,
+  FunctionReference,
+} from "convex/server";
+import type * as errors from "../errors.js";
+import type * as functions from "../functions.js";
+import type * as limits from "../limits.js";
+import type * as messages from "../messages.js";
+import type * as model_checks from "../model/checks.js";
+import type * as model_demo from "../model/demo.js";
+import type * as model_fold from "../model/fold.js";
+import type * as model_lessons from "../model/lessons.js";
+import type * as model_messages from "../model/messages.js";
+import type * as model_runs from "../model/runs.js";
+import type * as model_sessionState from "../model/sessionState.js";
+import type * as model_sessions from "../model/sessions.js";
+import type * as model_students from "../model/students.js";
+import type * as model_text from "../model/text.js";
+import type * as model_usage from "../model/usage.js";
+import type * as seed from "../seed.js";
+import type * as sessions from "../sessions.js";
+import type * as students from "../students.js";
+import type * as validators from "../validators.js";
+
+/**
+ * A utility for referencing Convex functions in your app's API.
+ *
+ * Usage:
+ * ```js
+ * const myFunctionReference = api.myModule.myFunction;
+ * ```
+ */
+declare const fullApi: ApiFromModules<{
+  errors: typeof errors;
+  functions: typeof functions;
+  limits: typeof limits;
+  messages: typeof messages;
+  "model/checks": typeof model_checks;
+  "model/demo": typeof model_demo;
+  "model/fold": typeof model_fold;
+  "model/lessons": typeof model_lessons;
+  "model/messages": typeof model_messages;
+  "model/runs": typeof model_runs;
+  "model/sessionState": typeof model_sessionState;
+  "model/sessions": typeof model_sessions;
+  "model/students": typeof model_students;
+  "model/text": typeof model_text;
+  "model/usage": typeof model_usage;
+  seed: typeof seed;
+  sessions: typeof sessions;
+  students: typeof students;
+  validators: typeof validators;
+}>;
+export declare const api: FilterApi<
+  typeof fullApi,
+  FunctionReference<any, "public">
+>;
+export declare const internal: FilterApi<
+  typeof fullApi,
+  FunctionReference<any, "internal">
+>;

@@ -1,0 +1,150 @@
+/**
+ * Whether a session runs, derived from facts that any order of arrival adds up to the same.
+ *
+ * | fact | kept where |
+ * |---|---|
+ * | the session's runs, the latest of them | `sessions.lastRunId`, `lastRunStartedAt` |
+ * | the latest end that a run announced | `sessions.announcedEnd` |
+ * | the end of a run, without word of the session | `sessionRuns.runEnd` |
+ * | the student's runs of other sessions | `sessionRuns.by_studentId_and_startedAt_and_runId` |
+ *
+ * - An announced end counts unless a run began after it: resuming later reopens the session.
+ * - Else the end of the *latest* run ends the session provisionally. What became of an earlier run
+ *   says nothing, its successor carries the session.
+ * - The student's next run in another session ends this one at that moment, unless it had ended.
+ *
+ * Nothing here reads a clock: the times of the records decide.
+ * @module
+ */
+import type { Doc, Id } from "../_generated/dataModel";
+import type { MutationCtx } from "../_generated/server";
+import type { End } from "../validators";
+
+/** The reason of an end that nobody announced: the student began another session. */
+export const SUPERSEDED = "superseded";
+
+/** The facts of one session. */
+export type SessionFacts = {
+  lastRunStartedAt: number;
+  announcedEnd?: End | undefined;
+  runEnd?: { at: number; reason: string } | undefined;
+  /** When the student began, or went on with, another session after this one's latest run. */
+  nextRunAt?: number | undefined;
+};
+
+type SessionState = Pick<
+  Doc<"sessions">,
+  "status" | "endedAt" | "endReason" | "provisionalEnd"
+>;
+
+/** The state that follows from the facts. */
+export function stateOf(facts: SessionFacts): SessionState {
+  const { lastRunStartedAt, announcedEnd, runEnd, nextRunAt } = facts;
+  const announced = announcedEnd !== undefined && announcedEnd.at >= lastRunStartedAt;
+  const end = announced ? announcedEnd : runEnd;
+  // A clock that was set back may date the end of a run before its start.
+  const endedAt = end === undefined ? undefined : Math.max(end.at, lastRunStartedAt);
+  if (nextRunAt !== undefined && (endedAt === undefined || nextRunAt < endedAt)) {
+    return {
+      status: "superseded",
+      endedAt: nextRunAt,
+      endReason: SUPERSEDED,
+      provisionalEnd: false,
+    };
+  }
+  if (end === undefined) {
+    return { status: "active", endedAt: undefined, endReason: undefined, provisionalEnd: false };
+  }
+  return { status: "ended", endedAt, endReason: end.reason, provisionalEnd: !announced };
+}
+
+/** Whether `a` is later than `b`; of two ends at the same time the run decides. */
+export function isLaterEnd(a: End, b: End | undefined): boolean {
+  if (b === undefined || a.at > b.at) return true;
+  // In one run, records come in order: the one folded last is the later.
+  return a.at === b.at && a.runId >= b.runId;
+}
+
+/** Derives the session's state anew; writes only if it changed. */
+export async function refreshSession(ctx: MutationCtx, sessionId: Id<"sessions">): Promise<void> {
+  const session = await ctx.db.get("sessions", sessionId);
+  if (session === null) return;
+  const lastRun = await ctx.db
+    .query("sessionRuns")
+    .withIndex("by_runId", (q) => q.eq("runId", session.lastRunId))
+    .unique();
+  const next = await runAfter(ctx, session);
+  const state = stateOf({
+    lastRunStartedAt: session.lastRunStartedAt,
+    announcedEnd: session.announcedEnd,
+    runEnd: lastRun?.runEnd,
+    nextRunAt: next?.startedAt,
+  });
+  const unchanged =
+    session.status === state.status &&
+    session.endedAt === state.endedAt &&
+    session.endReason === state.endReason &&
+    session.provisionalEnd === state.provisionalEnd;
+  if (!unchanged) await ctx.db.patch("sessions", session._id, state);
+}
+
+/**
+ * Refreshes what a run that just joined may change in the student's other sessions.
+ *
+ * Only one can: the session whose latest run is the student's last before this one. Any other was
+ * superseded by a run that began between.
+ */
+export async function refreshSupersededBy(
+  ctx: MutationCtx,
+  run: Doc<"sessionRuns">,
+): Promise<void> {
+  const before = await runBefore(ctx, run);
+  if (before?.sessionId === undefined || before.sessionId === run.sessionId) return;
+  await refreshSession(ctx, before.sessionId);
+}
+
+/** The student's first run after the session's latest: of another session, by that. */
+async function runAfter(
+  ctx: MutationCtx,
+  session: Doc<"sessions">,
+): Promise<Doc<"sessionRuns"> | null> {
+  const { studentId, lastRunStartedAt, lastRunId } = session;
+  if (studentId === undefined) return null;
+  const sameInstant = await ctx.db
+    .query("sessionRuns")
+    .withIndex("by_studentId_and_startedAt_and_runId", (q) =>
+      q.eq("studentId", studentId).eq("startedAt", lastRunStartedAt).gt("runId", lastRunId),
+    )
+    .first();
+  if (sameInstant !== null) return sameInstant;
+  return await ctx.db
+    .query("sessionRuns")
+    .withIndex("by_studentId_and_startedAt_and_runId", (q) =>
+      q.eq("studentId", studentId).gt("startedAt", lastRunStartedAt),
+    )
+    .first();
+}
+
+async function runBefore(
+  ctx: MutationCtx,
+  run: Doc<"sessionRuns">,
+): Promise<Doc<"sessionRuns"> | null> {
+  const { studentId, startedAt, runId } = run;
+  if (studentId === undefined || startedAt === undefined) return null;
+  const sameInstant = await ctx.db
+    .query("sessionRuns")
+    .withIndex("by_studentId_and_startedAt_and_runId", (q) =>
+      q.eq("studentId", studentId).eq("startedAt", startedAt).lt("runId", runId),
+    )
+    .order("desc")
+    .first();
+  if (sameInstant !== null) return sameInstant;
+  return await ctx.db
+    .query("sessionRuns")
+    .withIndex("by_studentId_and_startedAt_and_runId", (q) =>
+      // Runs that have not begun sort before every number.
+      q.eq("studentId", studentId).gte("startedAt", 0).lt("startedAt", startedAt),
+    )
+    .order("desc")
+    .first();
+}

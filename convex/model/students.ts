@@ -1,0 +1,125 @@
+/**
+ * What the tutor knows of a student.
+ * @module
+ */
+import type { Doc, Id } from "../_generated/dataModel";
+import type { QueryCtx } from "../_generated/server";
+import { fail } from "../errors";
+import type { Lesson, Plan, Preferences, TutoringContext } from "../validators";
+import { loadLesson } from "./lessons";
+
+/** How a guest is taught, and a student of whom nothing else is known. */
+export const DEFAULT_PREFERENCES: Preferences = {
+  speechRate: 1,
+  nativeLanguageHelp: true,
+  correctionStyle: "gentle",
+};
+
+/** Completed lessons counted for the tutor; beyond it the exact number teaches nobody anything. */
+const MAX_LESSONS_COUNTED = 200;
+
+/**
+ * Preferences and lesson.
+ *
+ * Reads `students`, `lessons` and `slideSets`, which the fold never writes: a subscription to this
+ * does not wake for what the agent records.
+ */
+export async function loadPlan(
+  ctx: QueryCtx,
+  studentId: Id<"students"> | null,
+  lessonId: string | undefined,
+): Promise<Plan> {
+  const student = studentId === null ? null : await ctx.db.get("students", studentId);
+  return {
+    preferences: student?.preferences ?? DEFAULT_PREFERENCES,
+    lesson: await loadLesson(ctx, lessonId),
+  };
+}
+
+/** Everything for the start of a lesson, in a bounded number of reads. */
+export async function loadTutoringContext(
+  ctx: QueryCtx,
+  studentId: Id<"students">,
+  lessonId: string | undefined,
+): Promise<TutoringContext> {
+  const student = await ctx.db.get("students", studentId);
+  if (student === null) {
+    fail({ code: "student_unknown", message: "students:tutoringContext: there is no such student." });
+  }
+  const lesson = await loadLesson(ctx, lessonId);
+  const { name, level, nativeLanguage, targetLanguage, timeZone, goals, interests } = student;
+  return {
+    student: {
+      studentId,
+      name,
+      level,
+      nativeLanguage,
+      targetLanguage,
+      timeZone,
+      goals,
+      interests,
+    },
+    preferences: student.preferences,
+    lesson,
+    progress: await progressOf(ctx, studentId, lesson),
+    lastSession: await lastSessionOf(ctx, studentId),
+  };
+}
+
+async function progressOf(
+  ctx: QueryCtx,
+  studentId: Id<"students">,
+  lesson: Lesson | null,
+): Promise<TutoringContext["progress"]> {
+  const completed = await ctx.db
+    .query("progress")
+    .withIndex("by_studentId_and_status", (q) =>
+      q.eq("studentId", studentId).eq("status", "completed"),
+    )
+    .take(MAX_LESSONS_COUNTED);
+  const inLesson =
+    lesson === null
+      ? null
+      : await ctx.db
+          .query("progress")
+          .withIndex("by_studentId_and_lessonId", (q) =>
+            q.eq("studentId", studentId).eq("lessonId", lesson.lessonId),
+          )
+          .unique();
+  if (completed.length === 0 && inLesson === null) return null;
+  return {
+    lessonsCompleted: completed.length,
+    ...(inLesson === null ? {} : { thisLesson: summaryOf(inLesson) }),
+  };
+}
+
+function summaryOf({ status, timesStudied, lastStudiedAt }: Doc<"progress">) {
+  return { status, timesStudied, lastStudiedAt };
+}
+
+/** The student's latest session that is over: the one about to begin may be there already. */
+async function lastSessionOf(
+  ctx: QueryCtx,
+  studentId: Id<"students">,
+): Promise<TutoringContext["lastSession"]> {
+  // At most one session of a student is active, by model/sessionState.ts.
+  const latest = await ctx.db
+    .query("sessions")
+    .withIndex("by_studentId_and_startedAt", (q) => q.eq("studentId", studentId))
+    .order("desc")
+    .take(2);
+  const session = latest.find(({ status }) => status !== "active");
+  if (session === undefined) return null;
+  const live = await ctx.db
+    .query("sessionLive")
+    .withIndex("by_sessionId", (q) => q.eq("sessionId", session._id))
+    .unique();
+  const lesson =
+    session.lessonId === undefined ? null : await ctx.db.get("lessons", session.lessonId);
+  return {
+    startedAt: session.startedAt,
+    ...(session.endedAt === undefined ? {} : { endedAt: session.endedAt }),
+    ...(lesson === null ? {} : { lessonTitle: lesson.title }),
+    messageCount: live?.messageCount ?? 0,
+  };
+}

@@ -1,0 +1,327 @@
+/**
+ * Shapes on the wire and in the tables. Types come from them with `Infer`.
+ *
+ * Instants are milliseconds since the epoch, durations are milliseconds and end in `Ms`.
+ * An optional field that has no value is an absent key, never null.
+ * @module
+ */
+import { v } from "convex/values";
+import type { Infer } from "convex/values";
+
+// ---------------------------------------------------------------------------------------------
+// Lessons and students
+
+/** CEFR level. */
+export const vLevel = v.union(
+  v.literal("A1"),
+  v.literal("A2"),
+  v.literal("B1"),
+  v.literal("B2"),
+  v.literal("C1"),
+  v.literal("C2"),
+);
+export type Level = Infer<typeof vLevel>;
+
+export const vLessonKind = v.union(v.literal("guided"), v.literal("conversation"));
+
+export const vSlide = v.object({ title: v.string(), text: v.string() });
+
+/** How a student likes to be taught; `speechRate` 1 is the voice's own pace. */
+export const vPreferences = v.object({
+  speechRate: v.number(),
+  nativeLanguageHelp: v.boolean(),
+  correctionStyle: v.union(
+    v.literal("gentle"),
+    v.literal("every_error"),
+    v.literal("at_the_end"),
+  ),
+});
+export type Preferences = Infer<typeof vPreferences>;
+
+/** A lesson with its slides, as the tutor holds it in memory. `language` is BCP 47. */
+export const vLesson = v.object({
+  lessonId: v.id("lessons"),
+  title: v.string(),
+  level: vLevel,
+  language: v.string(),
+  kind: vLessonKind,
+  /** At most 16. */
+  objectives: v.array(v.string()),
+  /** At most 64. */
+  targetWords: v.array(v.string()),
+  /** At most 32. */
+  slides: v.array(vSlide),
+});
+export type Lesson = Infer<typeof vLesson>;
+
+/** What others may change while a lesson runs. */
+export const vPlan = v.object({ preferences: vPreferences, lesson: v.union(vLesson, v.null()) });
+export type Plan = Infer<typeof vPlan>;
+
+export const vProgressStatus = v.union(v.literal("started"), v.literal("completed"));
+
+/** What the tutor knows before the first word. */
+export const vTutoringContext = v.object({
+  student: v.object({
+    studentId: v.id("students"),
+    name: v.string(),
+    level: vLevel,
+    nativeLanguage: v.string(),
+    targetLanguage: v.string(),
+    /** IANA name. */
+    timeZone: v.string(),
+    /** At most 8. */
+    goals: v.array(v.string()),
+    /** At most 8. */
+    interests: v.array(v.string()),
+  }),
+  preferences: vPreferences,
+  lesson: v.union(vLesson, v.null()),
+  progress: v.union(
+    v.object({
+      /** Counted up to 200. */
+      lessonsCompleted: v.number(),
+      /** The progress in the lesson asked for; absent when it was never studied. */
+      thisLesson: v.optional(
+        v.object({
+          status: vProgressStatus,
+          timesStudied: v.number(),
+          lastStudiedAt: v.number(),
+        }),
+      ),
+    }),
+    v.null(),
+  ),
+  lastSession: v.union(
+    v.object({
+      startedAt: v.number(),
+      endedAt: v.optional(v.number()),
+      lessonTitle: v.optional(v.string()),
+      messageCount: v.number(),
+    }),
+    v.null(),
+  ),
+});
+export type TutoringContext = Infer<typeof vTutoringContext>;
+
+// ---------------------------------------------------------------------------------------------
+// Records: what one run learns, in the order of `seq`
+
+const recordFields = { seq: v.number(), createdAt: v.number() };
+
+const startFields = {
+  ...recordFields,
+  sessionKey: v.string(),
+  room: v.string(),
+  jobId: v.string(),
+  agentName: v.string(),
+  lessonId: v.optional(v.string()),
+  participantIdentity: v.optional(v.string()),
+};
+
+export const vRole = v.union(v.literal("user"), v.literal("assistant"));
+
+/** LiveKit's per-turn latencies. Any of them may be negative when speech overlapped. */
+export const vMessageMetrics = v.object({
+  transcriptionDelayMs: v.optional(v.number()),
+  endOfTurnDelayMs: v.optional(v.number()),
+  turnCompletedDelayMs: v.optional(v.number()),
+  e2eLatencyMs: v.optional(v.number()),
+  llmTtftMs: v.optional(v.number()),
+  ttsTtfbMs: v.optional(v.number()),
+  playbackLatencyMs: v.optional(v.number()),
+});
+
+/** What one model used, cumulative since its run began. */
+export const vModelUsage = v.object({
+  type: v.string(),
+  provider: v.string(),
+  model: v.string(),
+  inputTokens: v.optional(v.number()),
+  outputTokens: v.optional(v.number()),
+  characters: v.optional(v.number()),
+  audioMs: v.optional(v.number()),
+});
+export type ModelUsage = Infer<typeof vModelUsage>;
+
+export const vSessionStarted = v.object({ kind: v.literal("sessionStarted"), ...startFields });
+export const vSessionResumed = v.object({ kind: v.literal("sessionResumed"), ...startFields });
+
+/** A committed chat item. The same `itemId` again is a newer snapshot of it. */
+export const vMessageRecord = v.object({
+  kind: v.literal("message"),
+  ...recordFields,
+  itemId: v.string(),
+  role: vRole,
+  text: v.string(),
+  interrupted: v.boolean(),
+  language: v.optional(v.string()),
+  transcriptConfidence: v.optional(v.number()),
+  startedSpeakingAt: v.optional(v.number()),
+  stoppedSpeakingAt: v.optional(v.number()),
+  metrics: v.optional(vMessageMetrics),
+});
+
+/** A final transcript, kept before its turn is committed. */
+export const vTranscriptRecord = v.object({
+  kind: v.literal("transcript"),
+  ...recordFields,
+  text: v.string(),
+  itemId: v.optional(v.string()),
+  language: v.optional(v.string()),
+  speakerId: v.optional(v.string()),
+});
+
+/** A function call of the model. `arguments` is JSON text. */
+export const vToolCallRecord = v.object({
+  kind: v.literal("toolCall"),
+  ...recordFields,
+  callId: v.string(),
+  name: v.string(),
+  arguments: v.string(),
+  output: v.optional(v.string()),
+  isError: v.boolean(),
+});
+
+/** Usage of all models of the run so far: the last snapshot wins. */
+export const vUsageRecord = v.object({
+  kind: v.literal("usage"),
+  ...recordFields,
+  models: v.array(vModelUsage),
+});
+
+export const vErrorRecord = v.object({
+  kind: v.literal("error"),
+  ...recordFields,
+  source: v.string(),
+  errorType: v.string(),
+  recoverable: v.boolean(),
+});
+
+export const vSessionEnded = v.object({
+  kind: v.literal("sessionEnded"),
+  ...recordFields,
+  reason: v.string(),
+  errorType: v.optional(v.string()),
+});
+
+export const vRunEnded = v.object({
+  kind: v.literal("runEnded"),
+  ...recordFields,
+  reason: v.string(),
+});
+
+/** Stands for the records `fromSeq` to `toSeq`, which are gone. Its own `seq` is `toSeq`. */
+export const vLostRecord = v.object({
+  kind: v.literal("lost"),
+  ...recordFields,
+  fromSeq: v.number(),
+  toSeq: v.number(),
+  reason: v.string(),
+});
+
+/** Stands at the `seq` of a record that was refused for good, with the `code` it was refused with. */
+export const vSetAsideRecord = v.object({
+  kind: v.literal("setAside"),
+  ...recordFields,
+  code: v.string(),
+  field: v.optional(v.string()),
+  ofKind: v.string(),
+});
+
+/**
+ * One record of version 1.
+ *
+ * This is checked before the handler runs: a kind or field of a newer version is refused by the
+ * validator itself, with an opaque error, on which a worker holds its journal as it does on
+ * `version_unsupported`.
+ */
+export const vRecord = v.union(
+  vSessionStarted,
+  vSessionResumed,
+  vMessageRecord,
+  vTranscriptRecord,
+  vToolCallRecord,
+  vUsageRecord,
+  vErrorRecord,
+  vSessionEnded,
+  vRunEnded,
+  vLostRecord,
+  vSetAsideRecord,
+);
+export type SessionRecord = Infer<typeof vRecord>;
+/** The record of one kind, as `RecordOf<"message">`. */
+export type RecordOf<Kind extends SessionRecord["kind"]> = Extract<SessionRecord, { kind: Kind }>;
+
+// ---------------------------------------------------------------------------------------------
+// Sessions and messages, as readers see them
+
+export const vSessionStatus = v.union(
+  v.literal("active"),
+  v.literal("ended"),
+  v.literal("superseded"),
+);
+
+export const vSession = v.object({
+  sessionKey: v.string(),
+  status: vSessionStatus,
+  startedAt: v.number(),
+  endedAt: v.optional(v.number()),
+  endReason: v.optional(v.string()),
+  /** The end was concluded, not announced: a later record of the run or a resume takes it back. */
+  provisionalEnd: v.boolean(),
+  /** Committed messages, without provisional transcripts. */
+  messageCount: v.number(),
+  /** Attempts that carried the session so far. */
+  runs: v.number(),
+});
+export type Session = Infer<typeof vSession>;
+
+export const vMessage = v.object({
+  itemId: v.string(),
+  role: vRole,
+  text: v.string(),
+  interrupted: v.boolean(),
+  /** A transcript whose turn is not committed yet; replaced by the message that contains it. */
+  provisional: v.boolean(),
+  createdAt: v.number(),
+  seq: v.number(),
+  /** Orders messages of different runs; then `createdAt`, then `seq`. */
+  runStartedAt: v.number(),
+  /** When the row was stored. */
+  storedAt: v.number(),
+  language: v.optional(v.string()),
+  metrics: v.optional(vMessageMetrics),
+});
+export type Message = Infer<typeof vMessage>;
+
+// ---------------------------------------------------------------------------------------------
+// Parts of tables
+
+/** Place of a record among all records of a session: by its run's start, then run, then `seq`. */
+export const vPlace = v.object({ runStartedAt: v.number(), runId: v.string(), seq: v.number() });
+export type Place = Infer<typeof vPlace>;
+
+/** An end with the run that announced it, which also breaks ties. */
+export const vEnd = v.object({
+  at: v.number(),
+  reason: v.string(),
+  runId: v.string(),
+  errorType: v.optional(v.string()),
+});
+export type End = Infer<typeof vEnd>;
+
+export const vEventType = v.union(v.literal("tool_call"), v.literal("error"));
+
+export const vEventData = v.union(
+  v.object({
+    callId: v.string(),
+    name: v.string(),
+    arguments: v.string(),
+    output: v.optional(v.string()),
+    isError: v.boolean(),
+  }),
+  v.object({ source: v.string(), errorType: v.string(), recoverable: v.boolean() }),
+);
+
+export const vTombstoneCause = v.union(v.literal("lost"), v.literal("setAside"));

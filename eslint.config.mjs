@@ -1,0 +1,40 @@
+import convexPlugin from "@convex-dev/eslint-plugin";
+import { defineConfig, globalIgnores } from "eslint/config";
+import tseslint from "typescript-eslint";
+
+export default defineConfig([
+  globalIgnores([
+    "**/node_modules/",
+    "**/dist/",
+    ".venv/",
+    ".tools/",
+    "convex/_generated/",
+    "plugins/convex-local/test/fixtures/",
+    "plugins/livekit-plugins-convex/",
+  ]),
+  {
+    files: ["**/*.ts"],
+    extends: [tseslint.configs.strictTypeChecked],
+    languageOptions: {
+      parserOptions: {
+        projectService: true,
+        tsconfigRootDir: import.meta.dirname,
+      },
+    },
+    rules: {
+      "@typescript-eslint/restrict-template-expressions": ["error", { allowNumber: true }],
+      // `(x) => doIt(x)` where the callback's result is not used reads better without braces.
+      "@typescript-eslint/no-confusing-void-expression": ["error", { ignoreArrowShorthand: true }],
+    },
+  },
+  {
+    files: ["convex/**/*.ts"],
+    extends: [convexPlugin.configs.recommended],
+  },
+  {
+    // auth.config.ts is evaluated alone, without the typed `env` of _generated/server; functions.ts
+    // compares with the issuer it names.
+    files: ["convex/auth.config.ts", "convex/functions.ts"],
+    rules: { "@convex-dev/no-process-env": "off" },
+  },
+]);
