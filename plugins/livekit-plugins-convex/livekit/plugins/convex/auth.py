@@ -79,7 +79,7 @@ class AgentKey:
     def __init__(self, key: ec.EllipticCurvePrivateKey, *, issuer: str = DEFAULT_ISSUER) -> None:
         if not isinstance(key.curve, ec.SECP256R1):
             raise ConfigurationError(
-                f"the agent's key is on the curve {key.curve.name}; ES256 needs P-256 "
+                f"{KEY_VARIABLE} holds a key on the curve {key.curve.name}; ES256 needs P-256 "
                 f"(prime256v1): {_MAKE_A_KEY}"
             )
         self._key = key
@@ -285,7 +285,7 @@ def _read_file(path: str) -> str:
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"{KEY_VARIABLE} is neither PEM text (it has no '-----BEGIN' line) nor the path of a "
-            f"file that can be read ({type(error).__name__})"
+            f"file that can be read ({type(error).__name__}); {_MAKE_A_KEY}"
         ) from None
 
 

@@ -139,9 +139,8 @@ class AsyncConvexClient:
             EncodingError: an argument Convex cannot hold.
             RuntimeError: no running event loop.
         """
-        self._check_open()
+        self._check_usable()
         encoded = encode_args(function, args)
-        self._transport.session()  # refuses another process or loop
         if self._sync is None:
             self._sync = SyncConnection(self._transport, self._token)
         return self._sync.subscribe(function, encoded)
@@ -175,7 +174,7 @@ class AsyncConvexClient:
         args: Mapping[str, object] | None,
         timeout_s: float | None,
     ) -> ConvexValue:
-        self._check_open()
+        self._check_usable()
         deadline_s = self._timeout_s if timeout_s is None else _positive(timeout_s)
         body = dump_json(
             {
@@ -239,10 +238,13 @@ class AsyncConvexClient:
             if reply.succeeded:
                 return decode(reply.value)
             data = None if reply.error_data is None else decode(reply.error_data)
-        except (ValueError, TypeError):
-            # Dropped on purpose: the cause quotes the value.
+        except ValueError:
             raise self._transport.not_convex(function, 200) from None
         raise FunctionError(function, data=data, server_message=reply.error_message)
+
+    def _check_usable(self) -> None:
+        self._check_open()
+        self._transport.session()  # refuses another process or loop
 
     def _check_open(self) -> None:
         if self._closed:

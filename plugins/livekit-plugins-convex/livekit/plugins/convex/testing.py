@@ -42,6 +42,8 @@ class FakeCall:
     function: str
     args: Args
     token: str | None
+    client: str | None
+    """The Convex-Client header."""
 
 
 @dataclass(slots=True)
@@ -202,8 +204,8 @@ class FakeConvex:
                 return _refusal(400, "BadJsonBody")
         assert isinstance(args, dict)
         token = _bearer(request)
-        kind = request.match_info["kind"]
-        self.calls.append(FakeCall(kind, function, args, token))  # type: ignore[arg-type]
+        kind, client = request.match_info["kind"], request.headers.get("Convex-Client")
+        self.calls.append(FakeCall(kind, function, args, token, client))  # type: ignore[arg-type]
         if not self._is_accepted(token):
             return _refusal(401, "InvalidAuthHeader")
         fault = self._next_fault(function)

@@ -113,16 +113,18 @@ class Transport:
             RuntimeError: first used in another process or loop. A socket shared over a fork
                 would mix two processes' bytes.
         """
-        here = (os.getpid(), asyncio.get_running_loop())
-        if self._home is None:
-            self._home = here
-        elif self._home[0] != here[0]:
+        process = os.getpid()
+        # The process first: after a fork asyncio denies that a loop is running at all.
+        if self._home is not None and self._home[0] != process:
             raise RuntimeError(
                 f"this AsyncConvexClient was first used in process {self._home[0]} and cannot be "
-                f"used in {here[0]}: make the client in the process that uses it, for a LiveKit "
+                f"used in {process}: make the client in the process that uses it, for a LiveKit "
                 "job in its entrypoint"
             )
-        elif self._home[1] is not here[1]:
+        loop = asyncio.get_running_loop()
+        if self._home is None:
+            self._home = (process, loop)
+        elif self._home[1] is not loop:
             raise RuntimeError(
                 "this AsyncConvexClient was first used in another event loop: make one client per "
                 "loop, and close it in the loop that used it"

@@ -16,6 +16,7 @@ What comes back is always one of `ConvexValue`; a number is always a `float`.
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
@@ -48,7 +49,10 @@ def encode_args(function: str, args: Mapping[str, object] | None) -> object:
 
 def decode(value: object) -> ConvexValue:
     """The Python form of Convex's encoded JSON; ValueError if it is not that."""
-    decoded: ConvexValue = json_to_convex(value)  # type: ignore[arg-type]
+    try:
+        decoded: ConvexValue = json_to_convex(value)  # type: ignore[arg-type]
+    except (ValueError, TypeError, AttributeError, struct.error):
+        raise ValueError("not a value in Convex's encoded JSON") from None  # the cause quotes it
     return decoded
 
 
