@@ -6,12 +6,11 @@ no I/O, so that tools, prompts and their tests need nothing else.
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal, NewType
 
-from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError, with_config
 from pydantic.alias_generators import to_camel
-from pydantic.dataclasses import dataclass
 
 __all__ = [
     "GUEST_PLAN",
@@ -20,6 +19,7 @@ __all__ = [
     "LastSession",
     "Lesson",
     "LessonId",
+    "LessonProgress",
     "Plan",
     "Preferences",
     "Progress",
@@ -39,7 +39,8 @@ CorrectionStyle = Literal["gentle", "every_error", "at_the_end"]
 _WIRE: Final = ConfigDict(
     alias_generator=to_camel, populate_by_name=True, extra="ignore", hide_input_in_errors=True
 )
-# Convex instants are milliseconds, Python's are seconds.
+# Convex instants are milliseconds, Python's are seconds. The types stay plain dataclasses:
+# pydantic's own would convert in their constructors too.
 _Instant = Annotated[
     float, BeforeValidator(lambda ms: ms / 1000 if isinstance(ms, int | float) else ms)
 ]
@@ -49,7 +50,8 @@ class ContextError(ValueError):
     """Convex answered with another shape; the message names fields, never their values."""
 
 
-@dataclass(frozen=True, slots=True, config=_WIRE)
+@with_config(_WIRE)
+@dataclass(frozen=True, slots=True)
 class Student:
     """The learner. `level` is CEFR; languages are BCP 47; `time_zone` is IANA."""
 
@@ -63,7 +65,8 @@ class Student:
     interests: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, config=_WIRE)
+@with_config(_WIRE)
+@dataclass(frozen=True, slots=True)
 class Preferences:
     """How the student wants to be taught. `speech_rate` 1 is normal."""
 
@@ -72,7 +75,8 @@ class Preferences:
     correction_style: CorrectionStyle = "gentle"
 
 
-@dataclass(frozen=True, slots=True, config=_WIRE)
+@with_config(_WIRE)
+@dataclass(frozen=True, slots=True)
 class Slide:
     """One slide of a lesson."""
 
@@ -80,7 +84,8 @@ class Slide:
     text: str
 
 
-@dataclass(frozen=True, slots=True, config=_WIRE)
+@with_config(_WIRE)
+@dataclass(frozen=True, slots=True)
 class Lesson:
     """What is to be taught. `language` is BCP 47."""
 
@@ -94,14 +99,27 @@ class Lesson:
     slides: tuple[Slide, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, config=_WIRE)
+@with_config(_WIRE)
+@dataclass(frozen=True, slots=True)
+class LessonProgress:
+    """How far the student is in the lesson of today; instants in Unix seconds."""
+
+    status: Literal["started", "completed"]
+    times_studied: int
+    last_studied_at: _Instant
+
+
+@with_config(_WIRE)
+@dataclass(frozen=True, slots=True)
 class Progress:
     """What the student has behind them."""
 
     lessons_completed: int
+    this_lesson: LessonProgress | None = None
 
 
-@dataclass(frozen=True, slots=True, config=_WIRE)
+@with_config(_WIRE)
+@dataclass(frozen=True, slots=True)
 class LastSession:
     """The lesson held before this one; instants in Unix seconds."""
 
@@ -111,7 +129,8 @@ class LastSession:
     lesson_title: str | None = None
 
 
-@dataclass(frozen=True, slots=True, config=_WIRE)
+@with_config(_WIRE)
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What others may change while a lesson runs."""
 
@@ -119,7 +138,8 @@ class Plan:
     lesson: Lesson | None = None
 
 
-@dataclass(frozen=True, slots=True, config=_WIRE)
+@with_config(_WIRE)
+@dataclass(frozen=True, slots=True)
 class TutoringContext:
     """All that is known of the student when a lesson starts."""
 

@@ -211,6 +211,8 @@ class ConvexLocal:
         try:
             return self._ready.result(timeout_s)
         except FutureTimeoutError:
+            # It does not answer, so it is not asked politely.
+            self._process.terminate()
             self.close()
             raise ConvexLocalError(
                 f"convex-local was not ready after {timeout_s:g} s.{self._said()}"

@@ -1,0 +1,78 @@
+"""What Convex answers becomes typed values, once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from emma_agent.context import (
+    ContextError,
+    Lesson,
+    LessonId,
+    LessonProgress,
+    Preferences,
+    Slide,
+    parse_context,
+    parse_plan,
+)
+from tests.support.wire import LESSON, PREFERENCES, tutoring_context
+
+
+def test_a_context_becomes_typed_values() -> None:
+    context = parse_context(tutoring_context())
+    assert (context.student.name, context.student.native_language) == ("Ana", "es")
+    assert context.student.goals == ("pass B2", "speak at work")
+    assert context.preferences == Preferences(
+        speech_rate=0.9, native_language_help=False, correction_style="every_error"
+    )
+    assert context.lesson == Lesson(
+        lesson_id=LessonId("lesson_1"),
+        title="At the market",
+        level="A2",
+        language="en-GB",
+        kind="guided",
+        objectives=("ask for a price",),
+        target_words=("cheap", "receipt"),
+        slides=(Slide(title="Prices", text="How much is it?"),),
+    )
+    assert context.plan.lesson == context.lesson
+
+
+def test_milliseconds_become_seconds_and_floats_become_counts() -> None:
+    """Convex has floats only, and counts in milliseconds."""
+    context = parse_context(tutoring_context())
+    assert context.progress is not None
+    assert context.last_session is not None
+    assert context.progress.lessons_completed == 3
+    assert context.progress.this_lesson == LessonProgress(
+        status="started", times_studied=1, last_studied_at=1_700_000_000.5
+    )
+    assert context.last_session.started_at == 1_700_000_000.0
+    assert isinstance(context.last_session.message_count, int)
+
+
+def test_a_student_without_lesson_or_history_is_fine() -> None:
+    context = parse_context(tutoring_context(lesson=None, progress=None, lastSession=None))
+    assert (context.lesson, context.progress, context.last_session) == (None, None, None)
+
+
+def test_newer_functions_may_send_more() -> None:
+    plan = parse_plan({"preferences": {**PREFERENCES, "voice": "low"}, "lesson": None, "x": 1})
+    assert plan.preferences.correction_style == "every_error"
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (tutoring_context(student={"studentId": "s", "name": 42}), "student.name: string_type"),
+        (tutoring_context(lesson={**LESSON, "kind": "exam"}), "lesson.kind: literal_error"),
+        (None, "answer: dataclass_type"),
+        ([], "answer: dataclass_type"),
+    ],
+)
+def test_another_shape_is_named_by_its_field_and_never_by_its_value(answer: Any, says: str) -> None:
+    with pytest.raises(ContextError) as caught:
+        parse_context(answer)
+    assert says in str(caught.value)
+    assert "42" not in str(caught.value)

@@ -1,0 +1,163 @@
+"""Settings: each problem is one line that names the variable and the remedy."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from emma_agent.settings import Command, Settings, SettingsError
+from livekit.plugins.convex import AgentKey
+
+COMPLETE = {
+    "LIVEKIT_URL": "wss://school.livekit.cloud",
+    "LIVEKIT_API_KEY": "key",
+    "LIVEKIT_API_SECRET": "livekit-secret",
+    "OPENAI_API_KEY": "openai-secret",
+    "CONVEX_URL": "https://happy-animal-123.convex.cloud",
+    "CONVEX_AGENT_KEY": AgentKey.generate().pem(),
+}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("LIVEKIT_", "OPENAI_", "CONVEX_", "NEXT_PUBLIC_", "EMMA_")):
+            monkeypatch.delenv(name)
+
+
+def set_all(monkeypatch: pytest.MonkeyPatch, **changes: str | None) -> None:
+    for name, value in {**COMPLETE, **changes}.items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+
+
+def problems_of(command: Command) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        Settings.load().require(command)
+    assert str(caught.value).splitlines() == caught.value.problems
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("command", ["start", "dev", "connect", "console", "check"])
+def test_a_complete_environment_is_enough(
+    monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    set_all(monkeypatch)
+    settings = Settings.load().require(command)
+    assert settings.deployment_url == "https://happy-animal-123.convex.cloud"
+    assert settings.agent_key().pem() == COMPLETE["CONVEX_AGENT_KEY"]
+
+
+def test_start_names_every_missing_variable_once() -> None:
+    named = [problem.split(" ")[0] for problem in problems_of("start")]
+    assert named == [
+        "LIVEKIT_URL",
+        "LIVEKIT_API_KEY",
+        "LIVEKIT_API_SECRET",
+        "OPENAI_API_KEY",
+        "CONVEX_URL",
+        "CONVEX_AGENT_KEY",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variable", "remedy"),
+    [
+        ("LIVEKIT_URL", "livekit-server --dev"),
+        ("LIVEKIT_API_KEY", "devkey"),
+        ("LIVEKIT_API_SECRET", "secret"),
+        ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
+        ("CONVEX_URL", "emma_agent dev"),
+        ("CONVEX_AGENT_KEY", "emma_agent keys"),
+    ],
+)
+def test_a_missing_variable_is_named_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, variable: str, remedy: str
+) -> None:
+    set_all(monkeypatch, **{variable: None})
+    [problem] = problems_of("start")
+    assert problem.startswith(f"{variable} is not set: ")
+    assert remedy in problem
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("CONVEX_URL", "https://happy-animal-123.convex.site", "ends in .convex.cloud"),
+        ("CONVEX_URL", "happy-animal-123.convex.cloud", "is not a URL"),
+        ("CONVEX_URL", "http://127.0.0.1:3210/api/query", "write http://127.0.0.1:3210"),
+        ("LIVEKIT_URL", "127.0.0.1:7880", "is not a URL"),
+        ("OPENAI_BASE_URL", "localhost", "is not a URL"),
+        ("EMMA_TURN_DETECTION", "v1", "'v1-mini' or 'vad'"),
+        ("EMMA_LOG_LEVEL", "loud", "'DEBUG'"),
+        ("EMMA_OUTBOX_DIR", "outbox", "absolute path"),
+    ],
+)
+def test_a_value_that_cannot_be_right_is_named_with_what_would_be(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str
+) -> None:
+    set_all(monkeypatch, **{variable: value})
+    [problem] = problems_of("start")
+    assert problem.startswith(f"{variable} ")
+    assert says in problem
+    assert "\n" not in problem
+
+
+def test_the_two_names_of_the_deployment_must_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, NEXT_PUBLIC_CONVEX_URL="https://other-animal-9.convex.cloud")
+    [problem] = problems_of("start")
+    assert "CONVEX_URL and NEXT_PUBLIC_CONVEX_URL name different deployments" in problem
+
+
+def test_the_web_pages_name_of_the_deployment_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = COMPLETE["CONVEX_URL"]
+    set_all(monkeypatch, CONVEX_URL=None, NEXT_PUBLIC_CONVEX_URL=f"{url}/")
+    assert Settings.load().require("start").deployment_url == url
+
+
+def test_a_foreign_key_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, CONVEX_AGENT_KEY="sk-something-else")
+    [problem] = problems_of("start")
+    assert problem.startswith("CONVEX_AGENT_KEY ")
+    assert "sk-something-else" not in problem
+
+
+def test_the_key_may_be_one_line_or_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    pem = COMPLETE["CONVEX_AGENT_KEY"]
+    file = tmp_path_factory.mktemp("key") / "agent.pem"
+    file.write_text(pem)
+    for value in (pem.replace("\n", "\\n"), str(file)):
+        set_all(monkeypatch, CONVEX_AGENT_KEY=value)
+        assert Settings.load().require("start").agent_key().pem() == pem
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch)
+    shown = repr(Settings.load())
+    for name in ("LIVEKIT_API_SECRET", "OPENAI_API_KEY", "CONVEX_AGENT_KEY"):
+        assert COMPLETE[name].splitlines()[-1] not in shown
+
+
+def test_an_empty_variable_is_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose files pass `${NAME:-}`."""
+    set_all(monkeypatch, OPENAI_BASE_URL="", EMMA_LOG_LEVEL="", CONVEX_AGENT_ISSUER="")
+    settings = Settings.load().require("start")
+    assert (settings.openai_base_url, settings.log_level) == (None, None)
+
+
+def test_a_compatible_server_needs_no_openai_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, OPENAI_API_KEY=None, OPENAI_BASE_URL="http://127.0.0.1:9000/v1")
+    assert Settings.load().require("start").openai_api_key is None
+
+
+@pytest.mark.parametrize(("given", "taken"), [("warning", "WARN"), ("debug", "DEBUG")])
+def test_log_levels_have_their_usual_names_too(
+    monkeypatch: pytest.MonkeyPatch, given: str, taken: str
+) -> None:
+    set_all(monkeypatch, EMMA_LOG_LEVEL=given)
+    assert Settings.load().log_level == taken
