@@ -21,9 +21,10 @@ import numpy as np
 import numpy.typing as npt
 from livekit import api, rtc
 
+from emma_agent.demo.exchange import Exchange, Heard, Said
 from emma_agent.demo.voice import SAMPLE_RATE, Voice
 
-__all__ = ["Exchange", "Heard", "Said", "Student", "StudentError", "Ticket"]
+__all__ = ["Student", "StudentError", "Ticket"]
 
 VOICE: Final = "en-us"
 """Not Emma's; Whisper tiny hears it well at the pace below."""
@@ -79,27 +80,6 @@ class Ticket:
             .to_jwt()
         )
         return cls(url=url, token=token, room=room, identity=identity)
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """One sentence of the student; Unix seconds of its first and last sound."""
-
-    text: str
-    started_at: float
-    ended_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """One answer of Emma as it reached the student; Unix seconds of its first and last sound."""
-
-    text: str
-    started_at: float
-    ended_at: float
-
-
-Exchange = Said | Heard
 
 
 @dataclass(slots=True)

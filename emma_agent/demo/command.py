@@ -1,0 +1,123 @@
+"""`python -m emma_agent.demo`: hold one short lesson on this machine and show what Convex holds."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from emma_agent.demo.children import Child, last_lines
+from emma_agent.demo.plan import Plan, StageError
+from emma_agent.demo.screen import Screen
+from emma_agent.demo.stage import hold_lesson
+
+__all__ = ["main"]
+
+_ABOUT: Final = """\
+Hold one short lesson with a simulated student, with real audio through a real LiveKit server,
+and show what Convex holds of it. Needs no key, no account and no internet. OPENAI_API_KEY, if
+set, replaces the offline speech; CONVEX_URL, if set, replaces convex-local."""
+
+_NEXT: Final = """\
+What to try next:
+  OPENAI_API_KEY=… make demo      the same lesson with a real language model
+  make test                       everything this rests on, broken on purpose
+  python -m emma_agent dev        a worker for your own LiveKit room; starts convex-local
+  README.md                       a real LiveKit and a real Convex; the plugin in your own agent"""
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PLAIN_WIDTH: Final = 110
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo.
+
+    Returns:
+        The exit code: 0 all is held; 1 it is not, or something did not come up; 128 plus the
+        signal's number if one came, 130 for Ctrl-C.
+    """
+    parser = argparse.ArgumentParser(prog="python -m emma_agent demo", description=_ABOUT)
+    parser.parse_args(argv)
+    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    try:
+        return asyncio.run(_run(Screen(console)))
+    except KeyboardInterrupt:
+        # Before or after the loop listens to signals itself; no child is there then.
+        return 128 + signal.SIGINT
+
+
+async def _run(screen: Screen) -> int:
+    lesson = asyncio.current_task()
+    assert lesson is not None
+    children: set[Child] = set()
+    stopped_by: list[signal.Signals] = []
+
+    def stop(number: signal.Signals) -> None:
+        if stopped_by:
+            for child in children:
+                child.kill()
+            return
+        stopped_by.append(number)
+        screen.say("\nStopping …")
+        lesson.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop, number)
+
+    began_at = time.monotonic()
+    directory = Path(tempfile.mkdtemp(prefix="emma-demo-"))
+    keep = False
+    try:
+        return await _hold(screen, directory, children, began_at)
+    except StageError as error:
+        keep = error.log is not None
+        lines = last_lines(error.log) if error.log else []
+        screen.failure(str(error), log=error.log, lines=lines)
+        return 1
+    except asyncio.CancelledError:
+        if not stopped_by:
+            raise
+        return 128 + stopped_by[0]
+    finally:
+        if not keep:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+async def _hold(screen: Screen, directory: Path, children: set[Child], began_at: float) -> int:
+    plan = Plan.from_environment(os.environ)
+    screen.heading("Emma teaches a simulated student, out loud, on this machine")
+    if plan.openai is None:
+        screen.say(
+            "No key, no account, no internet. Whisper tiny.en hears, espeak-ng speaks; what Emma "
+            "answers is scripted: no language model is at work."
+        )
+    else:
+        screen.say("OPENAI_API_KEY is set: OpenAI hears, thinks and speaks (this costs money).")
+    if plan.convex is not None:
+        screen.say(f"CONVEX_URL is set: the lesson is kept at {plan.convex.url}.")
+    outcome = await hold_lesson(plan, directory=directory, screen=screen, children=children)
+    screen.caption()
+    screen.heading("What Convex holds, and what the student said and heard")
+    screen.table(outcome.verdict)
+    took_s = time.monotonic() - began_at
+    if not outcome.verdict.ok:
+        for problem in outcome.verdict.problems:
+            screen.failure(problem, log=None, lines=())
+        return 1
+    screen.say(
+        f"Each thing once and in order; {outcome.rows_during_lesson} rows were there while the "
+        f"lesson still ran. {took_s:.0f} s in all."
+    )
+    screen.say(f"\n{_NEXT}")
+    return 0
