@@ -98,7 +98,7 @@ def test_list_that_holds_itself_is_refused():
 
 @pytest.mark.parametrize("text", ["", "<html>", "NaN", "[" * 100_000])
 def test_what_is_not_json_is_a_value_error(text):
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError):
         load_json(text)
 
 

@@ -37,6 +37,7 @@ class FakeSync:
     def __init__(self, evaluate: Evaluate, accepts: Callable[[str | None], bool]) -> None:
         self._evaluate = evaluate
         self._accepts = accepts
+        self.tokens: list[str | None] = []
         self._peers: set[_Peer] = set()
         self._clock = itertools.count(time.time_ns())
 
@@ -79,10 +80,10 @@ class FakeSync:
         start = peer.version()
         match load_json(text):
             case {"type": "Authenticate", "baseVersion": base, **rest}:
-                token = rest.get("value")
-                if base != peer.identity or not self._accepts(
-                    token if isinstance(token, str) else None
-                ):
+                value = rest.get("value")
+                token = value if isinstance(value, str) else None
+                self.tokens.append(token)
+                if base != peer.identity or not self._accepts(token):
                     await self._send(
                         peer,
                         {

@@ -157,6 +157,11 @@ class FakeConvex:
         return self._sync.subscribed
 
     @property
+    def sync_tokens(self) -> list[str | None]:
+        """The tokens that WebSockets presented, in order."""
+        return self._sync.tokens
+
+    @property
     def sockets(self) -> int:
         """WebSockets open now."""
         return self._sync.sockets
