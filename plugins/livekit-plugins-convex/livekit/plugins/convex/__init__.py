@@ -1,7 +1,8 @@
 """Convex plugin for LiveKit Agents
 
-Keeps what happens in an agent session in Convex while it happens: an async client with a deadline
-on every call, live queries, signed agent tokens.
+Keeps what happens in an agent session in Convex while it happens: a recorder whose every event is on
+disk when LiveKit's listener returns, its delivery, an async client with a deadline on every call,
+live queries, signed agent tokens.
 
 See https://docs.convex.dev for Convex and https://docs.livekit.io/agents for agents.
 """
@@ -23,6 +24,27 @@ from .errors import (
     RequestTimeoutError,
     TransportError,
 )
+from .identity import SessionIdentity
+from .outbox import Outbox
+from .recorder import RecorderStats, SessionRecorder
+from .records import (
+    ErrorRecord,
+    LostRecord,
+    MessageRecord,
+    ModelUsage,
+    Record,
+    RecordError,
+    RunEndedRecord,
+    SessionEndedRecord,
+    SessionResumedRecord,
+    SessionStartedRecord,
+    SetAsideRecord,
+    ToolCallRecord,
+    TranscriptRecord,
+    TurnMetrics,
+    UsageRecord,
+)
+from .recovery import Recovery, SweepReport
 from .subscription import Subscription
 from .values import ConvexValue
 from .version import __version__
@@ -38,14 +60,35 @@ __all__ = [
     "ConvexInt64",
     "ConvexValue",
     "EncodingError",
+    "ErrorRecord",
     "FunctionError",
     "JournalLockedError",
+    "LostRecord",
+    "MessageRecord",
+    "ModelUsage",
+    "Outbox",
     "OutboxError",
     "OutboxFullError",
+    "Record",
+    "RecordError",
+    "RecorderStats",
+    "Recovery",
     "RequestTimeoutError",
+    "RunEndedRecord",
+    "SessionEndedRecord",
+    "SessionIdentity",
+    "SessionRecorder",
+    "SessionResumedRecord",
+    "SessionStartedRecord",
+    "SetAsideRecord",
     "Subscription",
+    "SweepReport",
     "TokenSource",
+    "ToolCallRecord",
+    "TranscriptRecord",
     "TransportError",
+    "TurnMetrics",
+    "UsageRecord",
     "__version__",
 ]
 

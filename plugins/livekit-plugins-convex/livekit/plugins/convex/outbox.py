@@ -1,0 +1,199 @@
+"""The outbox of one run: what a session records is on disk when `append` returns."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from zlib import crc32
+
+from .encoding import encode
+from .errors import OutboxError, OutboxFullError
+from .journal import Header, Journal
+from .log import logger
+from .records import LostRecord, Record, RunEndedRecord, SessionEndedRecord, kind_of
+
+DEFAULT_MAX_BYTES = 256 * 1024 * 1024
+# What is kept in memory while the disk takes nothing: some hundred turns.
+DEFAULT_MAX_TAIL_BYTES = 1024 * 1024
+# A full journal still takes the records that say how it ended.
+_RESERVE_BYTES = 16 * 1024
+_LAST_WORDS = (SessionEndedRecord, RunEndedRecord)
+
+
+class Outbox:
+    """The writing end of a run's journal.
+
+    One owner, one thread: LiveKit's listeners and the delivery share the event loop. An append is
+    one `os.write`. What the kernel has, the death of the process cannot take; what the last second
+    before a power cut wrote, it can.
+
+    A disk that refuses (full, failing) does not stop a lesson: records then wait in memory, in
+    order, and are delivered from there; they go to disk as soon as it takes them. Only when that
+    memory is full is a record lost. It is counted, and announced in its place by a `lost` record.
+
+    Args:
+        journal: open and locked.
+        max_bytes: the most the journal may grow to.
+        max_tail_bytes: the most that may wait in memory.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        max_tail_bytes: int = DEFAULT_MAX_TAIL_BYTES,
+    ) -> None:
+        self.journal = journal
+        self.on_append: Callable[[float], None] | None = None
+        self.lost = 0
+        self._max_bytes = max_bytes
+        self._max_tail_bytes = max_tail_bytes
+        self._pid = os.getpid()
+        self._next_seq = 0
+        self._unannounced = 0
+        self._tail: deque[tuple[int, bytes]] = deque()
+        self._tail_bytes = 0
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        header: Header,
+        *,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        max_tail_bytes: int = DEFAULT_MAX_TAIL_BYTES,
+    ) -> Outbox:
+        """The outbox of a new run, with a journal of its own in `directory`.
+
+        Raises:
+            OutboxError: the directory cannot be used; it says why and what to do.
+        """
+        journal = Journal.create(directory, header)
+        return cls(journal, max_bytes=max_bytes, max_tail_bytes=max_tail_bytes)
+
+    @property
+    def next_seq(self) -> int:
+        """The `seq` of the next record; the number of records taken so far."""
+        return self._next_seq
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
+    def waiting_in_memory(self) -> int:
+        """Records that the disk has not taken yet."""
+        return len(self._tail)
+
+    def append(self, record: Record) -> int:
+        """Store one record of this run; return its `seq` once it is on disk.
+
+        Synchronous on purpose: it runs inside LiveKit's listeners, costs microseconds (one write)
+        and never waits for the network. Delivery comes later, in `seq` order, at least once;
+        `sessions:record` skips what it already has.
+
+        Args:
+            record: `created_at` in Unix seconds. Too long a text is cut, and a warning names the
+                field (encoding.py).
+
+        Raises:
+            RecordError: the record cannot be encoded. Nothing was stored.
+            OutboxFullError: `max_bytes` is reached, or the disk refuses and the memory tail is
+                full. Nothing was stored; the loss is counted and announced in the journal.
+            OutboxError: closed, or called in a forked child. Nothing was stored.
+        """
+        if os.getpid() != self._pid:
+            raise OutboxError("an outbox belongs to one process; this is a forked child of it")
+        if self._closed:
+            raise OutboxError("this run has ended; its outbox takes no more records")
+        payload, mended = encode(record)
+        if mended:
+            for field in mended:
+                logger.warning(
+                    "outbox.record_mended",
+                    extra={"kind": kind_of(record), "field": field.field, "how": field.how},
+                )
+        lines = []
+        seq = self._next_seq
+        if self._unannounced:
+            seq += self._unannounced
+            lines.append((seq - 1, self._lost_line(record.created_at)))
+        lines.append((seq, _line(seq, payload)))
+        reserve = _RESERVE_BYTES if isinstance(record, _LAST_WORDS) else 0
+        self._take(lines, reserve)
+        self._next_seq = seq + 1
+        self._unannounced = 0
+        if self.on_append is not None:
+            self.on_append(record.deliver_within_s)
+        return seq
+
+    def tail(self) -> Iterator[bytes]:
+        """The lines that the disk has not taken yet, in order."""
+        return iter([line for _, line in self._tail])
+
+    def forget(self, seq: int) -> None:
+        """Convex has everything up to `seq`: it need not stay in memory."""
+        while self._tail and self._tail[0][0] <= seq:
+            self._tail_bytes -= len(self._tail.popleft()[1])
+
+    def write_tail(self) -> bool:
+        """Try the disk again; whether nothing waits in memory any more."""
+        try:
+            while self._tail:
+                self.journal.append(self._tail[0][1])
+                self._tail_bytes -= len(self._tail.popleft()[1])
+                if not self._tail:
+                    logger.info("outbox.disk_accepts_again", extra=self._about())
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Take no more records; the journal stays open for its delivery. May be called twice."""
+        if not self._closed:
+            self._closed = True
+            self.write_tail()
+
+    def _take(self, lines: list[tuple[int, bytes]], reserve: int) -> None:
+        size = sum(len(line) for _, line in lines)
+        if self.journal.size + self._tail_bytes + size > self._max_bytes + reserve:
+            raise self._full(f"its journal has reached max_bytes ({self._max_bytes})")
+        if self.write_tail():
+            try:
+                # One write for all of them: either they are on disk or none is.
+                self.journal.append(b"".join(line for _, line in lines))
+                return
+            except OSError as error:
+                logger.error(
+                    "outbox.disk_refuses", extra={"error": error.strerror, **self._about()}
+                )
+        if self._tail_bytes + size > self._max_tail_bytes + reserve:
+            raise self._full("the disk takes nothing and max_tail_bytes is reached")
+        self._tail.extend(lines)
+        self._tail_bytes += size
+
+    def _full(self, why: str) -> OutboxFullError:
+        self._unannounced += 1
+        self.lost += 1
+        if self._unannounced == 1:
+            logger.error("outbox.full", extra={"lost": self.lost, "error": why, **self._about()})
+        return OutboxFullError(f"the outbox of run {self.journal.header.run_id} is full: {why}")
+
+    def _lost_line(self, created_at: float) -> bytes:
+        last = self._next_seq + self._unannounced - 1
+        lost = LostRecord(
+            created_at=created_at, from_seq=self._next_seq, to_seq=last, reason="outbox_full"
+        )
+        return _line(last, encode(lost)[0])
+
+    def _about(self) -> dict[str, object]:
+        return {"run_id": self.journal.header.run_id, "pending": len(self._tail)}
+
+
+def _line(seq: int, payload: bytes) -> bytes:
+    numbered = b'{"seq":%d,%b' % (seq, payload[1:])
+    return b"%08x %b\n" % (crc32(numbered), numbered)

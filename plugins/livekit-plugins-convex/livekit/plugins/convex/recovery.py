@@ -1,0 +1,218 @@
+"""Recovery: the journals of runs that died are delivered by whoever finds them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import JournalLockedError, OutboxError
+from .journal import SUFFIX, Journal, default_directory
+from .log import logger
+from .recorder import speaking_for
+from .sender import Sender
+
+if TYPE_CHECKING:
+    from livekit.agents import AgentServer
+
+    from .client import AsyncConvexClient
+
+SWEEP_EVERY_S = 15.0
+MAX_IN_FLIGHT = 4
+# A journal has its name within microseconds of its first byte.
+_ABANDONED_AFTER_S = 60.0
+
+
+@dataclass(slots=True)
+class SweepReport:
+    """What one sweep found.
+
+    Attributes:
+        delivered: journals of which Convex now has everything.
+        held: journals with something left that Convex did not take.
+        owned: journals of runs that live, or that another sweep has.
+        foreign: journals of other deployments; they are left alone.
+        unreadable: journals whose header cannot be read.
+        records: records that were delivered.
+    """
+
+    delivered: int = 0
+    held: int = 0
+    owned: int = 0
+    foreign: int = 0
+    unreadable: int = 0
+    records: int = 0
+
+
+class Recovery:
+    """Sweeps a directory for journals that nobody holds: at start, and every 15 s.
+
+    Runs in the worker's main process, which outlives its jobs. Two workers may share a directory:
+    a journal is delivered by the one that has its lock, and repeats change nothing. Convex is
+    asked once per journal and sweep, so a deployment that is away is not hammered.
+
+    A run that died left no end. Its journal stays, delivered, until it is given one.
+
+    Args:
+        client: signs for each journal's student with its `AgentKey`; closed by its owner.
+        directory: None for the recorder's default.
+        sleep, jitter: time and chance, for tests; `jitter(a, b)` as `random.uniform`.
+    """
+
+    def __init__(
+        self,
+        client: AsyncConvexClient,
+        *,
+        directory: Path | str | None = None,
+        interval_s: float = SWEEP_EVERY_S,
+        max_in_flight: int = MAX_IN_FLIGHT,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        jitter: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self.directory = default_directory() if directory is None else Path(directory)
+        self._client = client
+        self._interval_s = interval_s
+        self._in_flight = asyncio.Semaphore(max_in_flight)
+        self._sleep = sleep
+        self._jitter = jitter
+        self._told: set[tuple[str, str]] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    @classmethod
+    def attach(
+        cls,
+        server: AgentServer,
+        *,
+        client: Callable[[], AsyncConvexClient],
+        directory: Path | str | None = None,
+    ) -> None:
+        """Sweep in the worker's main process from the moment that it has started.
+
+        Args:
+            client: makes the client, on the worker's loop: one made at import would not survive
+                the fork.
+        """
+        kept: list[Recovery] = []
+
+        def on_worker_started() -> None:
+            try:
+                recovery = cls(client(), directory=directory)
+                recovery.start()
+            except Exception as error:  # noqa: BLE001  the worker teaches on without it
+                logger.error("recovery.not_started", extra={"error": type(error).__name__})
+            else:
+                kept.append(recovery)
+
+        server.on("worker_started", on_worker_started)
+
+    def start(self) -> None:
+        """Begin to sweep in the background. Needs a running loop."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="outbox-recovery")
+
+    async def aclose(self) -> None:
+        """Stop; what is in flight is cut off and found again by the next sweep."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def sweep(self) -> SweepReport:
+        """Deliver what can be delivered now, a few journals at a time."""
+        report = SweepReport()
+        self._remove_abandoned()
+        unreachable = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            for path in self._journals():
+                group.create_task(self._deliver(path, report, unreachable))
+        return report
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                report = await self.sweep()
+                if report.records:
+                    logger.info(
+                        "recovery.delivered",
+                        extra={"journals": report.delivered, "records": report.records},
+                    )
+            except Exception as error:  # noqa: BLE001  the next sweep may fare better
+                logger.error("recovery.sweep_failed", extra={"error": type(error).__name__})
+            # Workers that were started together shall not sweep together for ever.
+            await self._sleep(self._interval_s * self._jitter(0.8, 1.2))
+
+    def _journals(self) -> list[Path]:
+        try:
+            found = [(path.stat().st_mtime, path) for path in self.directory.glob(f"*{SUFFIX}")]
+        except OSError as error:
+            self._tell_once("recovery.directory_unreadable", str(self.directory), error)
+            return []
+        return [path for _, path in sorted(found)]
+
+    async def _deliver(self, path: Path, report: SweepReport, unreachable: asyncio.Event) -> None:
+        async with self._in_flight:
+            if unreachable.is_set():
+                report.held += 1
+                return
+            try:
+                journal = Journal.adopt(path)
+            except JournalLockedError:
+                report.owned += 1
+                return
+            except (OutboxError, OSError) as error:
+                report.unreadable += 1
+                self._tell_once("recovery.journal_unreadable", path.name, error)
+                return
+            try:
+                await self._send(journal, report, unreachable)
+            finally:
+                journal.close()
+
+    async def _send(
+        self, journal: Journal, report: SweepReport, unreachable: asyncio.Event
+    ) -> None:
+        header = journal.header
+        if header.deployment != self._client.url:
+            report.foreign += 1
+            self._tell_once("recovery.foreign_journal", journal.path.name, None)
+            return
+        client = speaking_for(self._client, header)
+        try:
+            sender = Sender(journal, client)
+            held = await sender.drain()
+        finally:
+            await client.aclose()
+        report.records += sender.delivered
+        if held is None:
+            sender.finish()
+            report.delivered += 1
+        else:
+            report.held += 1
+            if held.unreachable:
+                unreachable.set()
+
+    def _remove_abandoned(self) -> None:
+        """Journals that never got their name: no record was in them."""
+        for path in self.directory.glob(".*.tmp"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime < _ABANDONED_AFTER_S:
+                    continue
+                fd = os.open(path, os.O_RDWR)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+                finally:
+                    os.close(fd)
+
+    def _tell_once(self, event: str, name: str, error: Exception | None) -> None:
+        if (event, name) not in self._told:
+            self._told.add((event, name))
+            extra = {"path": name} if error is None else {"path": name, "error": str(error)}
+            logger.warning(event, extra=extra)
