@@ -35,9 +35,15 @@ _PAIR_TIMEOUT_S: Final = 3.0
 class Screen:
     """Prints as things happen; pairs each row with the sound it holds."""
 
-    def __init__(self, console: Console) -> None:
-        """Print to `console`."""
+    def __init__(self, console: Console, *, pair_timeout_s: float = _PAIR_TIMEOUT_S) -> None:
+        """Print to `console`.
+
+        Args:
+            pair_timeout_s: how long a row waits for the sound that it holds; then it is
+                printed without a time.
+        """
         self._console = console
+        self._pair_timeout_s = pair_timeout_s
         self._began_at = time.monotonic()
         self._exchanges: dict[str, list[Exchange]] = {"user": [], "assistant": []}
         self._rows: asyncio.Queue[tuple[MessageRow, float]] = asyncio.Queue()
@@ -88,13 +94,11 @@ class Screen:
                 highlight=False,
                 soft_wrap=True,
             )
+            self._rows.task_done()
 
     async def flush(self) -> None:
-        """Give the last rows time to be printed."""
-        for _ in range(50):
-            if self._rows.empty():
-                break
-            await asyncio.sleep(0.05)
+        """Wait until every row so far is printed; `print_rows` must be running."""
+        await self._rows.join()
 
     def caption(self) -> None:
         """Say which instants the times are between."""
@@ -126,7 +130,7 @@ class Screen:
     async def _exchange(self, role: str, index: int) -> Exchange | None:
         known = self._exchanges[role]
         try:
-            async with asyncio.timeout(_PAIR_TIMEOUT_S):
+            async with asyncio.timeout(self._pair_timeout_s):
                 while len(known) <= index:
                     self._heard_something.clear()
                     await self._heard_something.wait()

@@ -80,7 +80,8 @@ async def run_services(
             )
             needed.append(speech)
         deployment = await stack.enter_async_context(_convex(plan.convex, directory))
-        student_id, lesson_id = await _seed(deployment)
+        convex_log = None if plan.convex else directory / "convex.log"
+        student_id, lesson_id = await _seed(deployment, convex_log)
         screen.ready("Convex" if plan.convex else "convex-local, with a student and a lesson")
         await _until_answers(livekit, server.health_url)
         screen.ready("LiveKit server")
@@ -177,7 +178,7 @@ def _write(sink: object, line: str) -> None:
         sink.write(f"{line}\n")  # type: ignore[attr-defined]
 
 
-async def _seed(deployment: Deployment) -> tuple[str, str]:
+async def _seed(deployment: Deployment, log: Path | None) -> tuple[str, str]:
     """Run the internal mutation `seed:demo`; returns the student's and the lesson's id."""
     call = {"path": "seed:demo", "args": {}, "format": "json"}
     headers = {"Authorization": f"Convex {deployment.admin_key}"}
@@ -189,14 +190,23 @@ async def _seed(deployment: Deployment) -> tuple[str, str]:
             session.post(url, json=call, headers=headers) as reply,
         ):
             answer = await reply.json(content_type=None)
-        value = answer["value"]
-        return str(value["studentId"]), str(value["lessonId"])
-    except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as error:
-        raise StageError(
-            f"The demo's student could not be put into Convex at {deployment.url} (seed:demo, "
-            f"{type(error).__name__}). For a deployment of your own: is CONVEX_ADMIN_KEY right, "
-            "and are the functions there (`npm run convex:deploy`)?"
-        ) from error
+        if isinstance(answer, dict) and isinstance(seed := answer.get("value"), dict):
+            return str(seed["studentId"]), str(seed["lessonId"])
+        reason = f"HTTP {reply.status}"
+        if isinstance(answer, dict):
+            reason = str(answer.get("errorMessage") or answer.get("message") or reason)
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        reason = type(error).__name__
+    remedy = (
+        ""
+        if log is not None
+        else " Is CONVEX_ADMIN_KEY right, and are the functions there (`npm run convex:deploy`)?"
+    )
+    raise StageError(
+        f"The demo's student could not be put into Convex at {deployment.url} "
+        f"(seed:demo: {reason}).{remedy}",
+        log=log,
+    )
 
 
 async def _until_answers(child: Child, url: str) -> None:
