@@ -60,7 +60,7 @@ def dev(
     _export(LIVEKIT_URL=url, LIVEKIT_API_KEY=api_key, LIVEKIT_API_SECRET=api_secret)
     # LiveKit has removed reloading; without this it says so at every start.
     reload = [] if "--reload" in ctx.args else ["--no-reload"]
-    with _convex_for_development():
+    with _convex_for_development("dev"):
         _run_livekit("dev", [*reload, *ctx.args])
 
 
@@ -83,7 +83,7 @@ def console(ctx: typer.Context) -> None:
     LiveKit's own options of `console` may follow: --text, --list-devices, --input-device.
     """
     _require_portaudio()
-    with _convex_for_development():
+    with _convex_for_development("console"):
         _run_livekit("console", ctx.args)
 
 
@@ -100,7 +100,7 @@ def connect(
     LiveKit's own options of `connect` may follow: --participant-identity, --log-level.
     """
     _export(LIVEKIT_URL=url, LIVEKIT_API_KEY=api_key, LIVEKIT_API_SECRET=api_secret)
-    with _convex_for_development():
+    with _convex_for_development("connect"):
         _run_livekit("connect", ["--room", room, *ctx.args])
 
 
@@ -161,8 +161,7 @@ def main() -> None:
 
 
 def _run_livekit(command: Command, arguments: list[str]) -> None:
-    if "--help" not in arguments:
-        _settings().require(command)
+    _settings().require(command)
     # After the check: importing the server reads the settings.
     from livekit.agents import cli
 
@@ -173,11 +172,13 @@ def _run_livekit(command: Command, arguments: list[str]) -> None:
 
 
 @contextmanager
-def _convex_for_development() -> Iterator[None]:
+def _convex_for_development(command: Command) -> Iterator[None]:
     """Start convex-local unless a deployment is named; its data stays in `.emma/`."""
-    if _settings().deployment_url is not None:
+    settings = _settings()
+    if settings.deployment_url is not None:
         yield
         return
+    settings.require(command, embedded_convex=True)
     from emma_agent.convex_local import ROOT, ConvexLocal, dev_agent_key
 
     data_dir = ROOT / ".emma"

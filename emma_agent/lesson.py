@@ -224,7 +224,7 @@ class LessonState:
             return unknown
         was_late, self.degraded = self.degraded, False
         self.context = context
-        await self._publish(context.plan)
+        await self.change_plan(context.plan)
         if was_late:
             log.info("lesson.context_refreshed", function="students:tutoringContext")
         return True
@@ -246,7 +246,7 @@ class LessonState:
                     heard = "heard"
                     plan = parse_plan(value)
                     if plan != self.plan:
-                        await self._publish(plan)
+                        await self.change_plan(plan)
                         log.info("lesson.plan_changed", function="sessions:plan")
         except (ConvexClientError, ContextError) as error:
             if isinstance(error, FunctionError) and error.code == "student_unknown":
@@ -260,7 +260,8 @@ class LessonState:
             )
         return heard
 
-    async def _publish(self, plan: Plan) -> None:
+    async def change_plan(self, plan: Plan) -> None:
+        """Take over a new plan and tell whoever waits in `changed_since`."""
         async with self._changed:
             self.plan = plan
             self._version += 1

@@ -173,8 +173,11 @@ class Settings(BaseSettings):
             {"CONVEX_AGENT_KEY": secret, "CONVEX_AGENT_ISSUER": self.convex_agent_issuer or ""}
         )
 
-    def require(self, command: Command) -> Self:
+    def require(self, command: Command, *, embedded_convex: bool = False) -> Self:
         """Check that everything is there that `command` needs; return self.
+
+        Args:
+            embedded_convex: convex-local will be started, and brings address and key.
 
         Raises:
             SettingsError: one line for each variable that is missing or no key.
@@ -183,13 +186,14 @@ class Settings(BaseSettings):
         match command:
             case "start" | "dev" | "connect":
                 missing += self._missing_livekit() + self._missing_openai()
-                missing += self._missing_convex()
             case "console":
-                missing += self._missing_openai() + self._missing_convex()
+                missing += self._missing_openai()
             case "check":
-                missing += self._missing_convex()
+                pass
             case _:
                 assert_never(command)
+        if not embedded_convex:
+            missing += self._missing_convex()
         if missing:
             raise SettingsError(missing)
         return self

@@ -33,7 +33,7 @@ async def get_student_profile(context: RunContext[LessonState]) -> str:
     return _json(
         student=student,
         preferences=asdict(lesson.plan.preferences),
-        progress=asdict(known.progress) if known.progress else None,
+        lessons_completed=known.progress.lessons_completed if known.progress else 0,
         last_lesson=known.last_session.lesson_title if known.last_session else None,
     )
 
