@@ -7,7 +7,7 @@
  */
 import { badRequest } from "./api-error.ts";
 import type { Call, Reply, Route } from "./http.ts";
-import type { Analyzed, AnalyzedFunction, AuthProvider, JSONValue } from "./types.ts";
+import type { Analyzed, AnalyzedFunction, AuthProvider } from "./types.ts";
 
 /** The version of `convex` whose answers these are. */
 const SERVER_VERSION = "1.48.0";
@@ -46,14 +46,12 @@ async function refusePush(call: Call): Promise<Reply> {
 
 async function startPush(call: Call): Promise<Reply> {
   await call.requireAdmin();
-  const request = await call.body();
-  const app = request["appDefinition"] as { definition?: JSONValue } | undefined;
-  const components = request["componentDefinitions"];
-  if (app?.definition || (Array.isArray(components) && components.length > 0)) {
+  const { componentDefinitions } = await call.body();
+  if (Array.isArray(componentDefinitions) && componentDefinitions.length > 0) {
     throw badRequest(
       "ComponentsUnsupported",
-      "convex-local has no components: code for a project with convex.config.ts can only be " +
-        "generated against a real deployment.",
+      "convex-local has no components: code for a project that uses some can only be generated " +
+        "against a real deployment.",
     );
   }
   const { backend } = call.app;
