@@ -1,6 +1,8 @@
 import base64
 import hashlib
 import json
+from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -20,38 +22,43 @@ class Clock:
 
 
 @pytest.fixture(scope="module")
-def key():
+def key() -> convex.AgentKey:
     return convex.AgentKey.generate(issuer="https://issuer.example")
 
 
 @pytest.fixture
-def clock():
+def clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-def token(key, clock):
+def token(key: convex.AgentKey, clock: Clock) -> convex.AgentToken:
     return convex.AgentToken(key, subject="student:k57", student_id="k57", clock=clock)
 
 
-def public_jwk(key):
+def public_jwk(key: convex.AgentKey) -> dict[str, str]:
     head, _, encoded = key.jwks_data_uri().partition(",")
     assert head == "data:text/plain;charset=utf-8;base64"
-    return json.loads(base64.b64decode(encoded))["keys"][0]
+    public: dict[str, str] = json.loads(base64.b64decode(encoded))["keys"][0]
+    return public
 
 
-def claims(key, value, **options):
+def claims(key: convex.AgentKey, value: str) -> dict[str, Any]:
     """Verified as a deployment would: by the key set alone."""
     return jwt.decode(
         value,
         jwt.PyJWK(public_jwk(key)).key,
         algorithms=["ES256"],
         audience="convex",
-        options={"verify_exp": False, "verify_iat": False, **options},
+        options={"verify_exp": False, "verify_iat": False},
     )
 
 
-def pem_of(private_key, *, encryption=None):
+def pem_of(
+    private_key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
+    *,
+    encryption: serialization.KeySerializationEncryption | None = None,
+) -> str:
     return private_key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -59,7 +66,7 @@ def pem_of(private_key, *, encryption=None):
     ).decode()
 
 
-def test_token_says_who_is_calling_for_whom(key, token):
+def test_token_says_who_is_calling_for_whom(key: convex.AgentKey, token: convex.AgentToken) -> None:
     value = token.value()
 
     assert jwt.get_unverified_header(value) == {"alg": "ES256", "kid": key.key_id, "typ": "JWT"}
@@ -74,13 +81,13 @@ def test_token_says_who_is_calling_for_whom(key, token):
     }
 
 
-def test_guest_has_no_student_claim(key):
+def test_guest_has_no_student_claim(key: convex.AgentKey) -> None:
     value = convex.AgentToken(key, subject="guest:s1").value()
 
     assert "student_id" not in claims(key, value)
 
 
-def test_key_set_has_the_thumbprint_as_kid_and_nothing_private(key):
+def test_key_set_has_the_thumbprint_as_kid_and_nothing_private(key: convex.AgentKey) -> None:
     public = public_jwk(key)
 
     members = {name: public[name] for name in ("crv", "kty", "x", "y")}
@@ -89,7 +96,7 @@ def test_key_set_has_the_thumbprint_as_kid_and_nothing_private(key):
     assert public == {**members, "alg": "ES256", "use": "sig", "kid": thumbprint.decode()}
 
 
-def test_token_is_kept_until_80_percent_of_its_life(token, clock):
+def test_token_is_kept_until_80_percent_of_its_life(token: convex.AgentToken, clock: Clock) -> None:
     first = token.value()
 
     clock.now += 479
@@ -101,7 +108,7 @@ def test_token_is_kept_until_80_percent_of_its_life(token, clock):
     assert token.renew_in_s() == pytest.approx(480)
 
 
-def test_clock_set_back_does_not_keep_an_old_token(token, clock):
+def test_clock_set_back_does_not_keep_an_old_token(token: convex.AgentToken, clock: Clock) -> None:
     first = token.value()
 
     clock.now -= 86_400
@@ -109,7 +116,7 @@ def test_clock_set_back_does_not_keep_an_old_token(token, clock):
     assert token.value() != first
 
 
-def test_refused_token_is_made_anew(token):
+def test_refused_token_is_made_anew(token: convex.AgentToken) -> None:
     first = token.value()
 
     token.invalidate()
@@ -119,7 +126,9 @@ def test_refused_token_is_made_anew(token):
 
 
 @pytest.mark.parametrize("error_s", [30.0, -30.0, 86_400.0])
-def test_wrong_clock_is_corrected_by_the_servers(key, token, clock, error_s):
+def test_wrong_clock_is_corrected_by_the_servers(
+    key: convex.AgentKey, token: convex.AgentToken, clock: Clock, error_s: float
+) -> None:
     token.value()
 
     token.learn_clock(clock.now + error_s)
@@ -128,7 +137,9 @@ def test_wrong_clock_is_corrected_by_the_servers(key, token, clock, error_s):
 
 
 @pytest.mark.parametrize("error_s", [1.9, -1.9])
-def test_two_seconds_off_is_the_networks_jitter(token, clock, error_s):
+def test_two_seconds_off_is_the_networks_jitter(
+    token: convex.AgentToken, clock: Clock, error_s: float
+) -> None:
     first = token.value()
 
     token.learn_clock(clock.now + error_s)
@@ -136,7 +147,9 @@ def test_two_seconds_off_is_the_networks_jitter(token, clock, error_s):
     assert token.value() == first
 
 
-def test_repaired_clock_ends_the_correction(key, token, clock):
+def test_repaired_clock_ends_the_correction(
+    key: convex.AgentKey, token: convex.AgentToken, clock: Clock
+) -> None:
     token.learn_clock(clock.now + 100)
 
     clock.now += 100
@@ -145,14 +158,14 @@ def test_repaired_clock_ends_the_correction(key, token, clock):
     assert claims(key, token.value())["iat"] == int(NOW + 100)
 
 
-def test_key_survives_its_pem(key):
+def test_key_survives_its_pem(key: convex.AgentKey) -> None:
     again = convex.AgentKey.from_pem(key.pem(), issuer=key.issuer)
 
     assert again.key_id == key.key_id
 
 
 @pytest.mark.parametrize("escaped", [False, True])
-def test_key_from_the_variable_itself(key, escaped):
+def test_key_from_the_variable_itself(key: convex.AgentKey, escaped: bool) -> None:
     text = key.pem().replace("\n", "\\n") if escaped else key.pem()
 
     found = convex.AgentKey.from_env({"CONVEX_AGENT_KEY": text, "CONVEX_AGENT_ISSUER": "https://x"})
@@ -160,7 +173,7 @@ def test_key_from_the_variable_itself(key, escaped):
     assert (found.key_id, found.issuer) == (key.key_id, "https://x")
 
 
-def test_key_from_a_file(key, tmp_path):
+def test_key_from_a_file(key: convex.AgentKey, tmp_path: Path) -> None:
     path = tmp_path / "agent.pem"
     path.write_text(key.pem())
 
@@ -169,7 +182,7 @@ def test_key_from_a_file(key, tmp_path):
     assert (found.key_id, found.issuer) == (key.key_id, "https://emma.invalid/agent")
 
 
-def foreign_keys():
+def foreign_keys() -> dict[str, str]:
     wrong_curve = ec.generate_private_key(ec.SECP384R1())
     p256 = ec.generate_private_key(ec.SECP256R1())
     public = p256.public_key().public_bytes(
@@ -188,7 +201,7 @@ def foreign_keys():
 
 
 @pytest.mark.parametrize(("fault", "value"), foreign_keys().items())
-def test_wrong_key_is_named_with_its_fault_and_never_shown(fault, value):
+def test_wrong_key_is_named_with_its_fault_and_never_shown(fault: str, value: str) -> None:
     with pytest.raises(convex.ConfigurationError) as caught:
         convex.AgentKey.from_env({"CONVEX_AGENT_KEY": value})
 
@@ -201,11 +214,11 @@ def test_wrong_key_is_named_with_its_fault_and_never_shown(fault, value):
     assert caught.value.__cause__ is None
 
 
-def test_key_is_not_shown_by_repr(key, token):
+def test_key_is_not_shown_by_repr(key: convex.AgentKey, token: convex.AgentToken) -> None:
     assert "PRIVATE" not in repr(key)
     assert repr(token) == f"AgentToken(subject='student:k57', key={key!r})"
 
 
-def test_token_needs_a_subject(key):
+def test_token_needs_a_subject(key: convex.AgentKey) -> None:
     with pytest.raises(convex.ConfigurationError, match="subject"):
         convex.AgentToken(key, subject="")

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
 
 import aiohttp
 import jwt
@@ -13,27 +14,27 @@ import pytest
 from livekit.plugins import convex
 
 from convex import ConvexError
-from livekit.plugins.convex.testing import FakeConvex
+from livekit.plugins.convex.testing import FakeCall, FakeConvex
 from livekit.plugins.convex.version import __version__
 
 KEY = convex.AgentKey.generate()
 
 
 @pytest.fixture
-async def fake():
+async def fake() -> AsyncIterator[FakeConvex]:
     async with FakeConvex() as fake:
         fake.on("echo:back", lambda args: args)
         yield fake
 
 
 @pytest.fixture
-async def client(fake):
+async def client(fake: FakeConvex) -> AsyncIterator[convex.AsyncConvexClient]:
     async with convex.AsyncConvexClient(fake.url) as client:
         yield client
 
 
 @contextlib.asynccontextmanager
-async def raw_server(answer: bytes | None):
+async def raw_server(answer: bytes | None) -> AsyncIterator[tuple[str, asyncio.Queue[str]]]:
     """A server that says `answer` to whatever comes, or nothing; yields its URL and what it saw."""
     seen: asyncio.Queue[str] = asyncio.Queue()
 
@@ -59,25 +60,33 @@ def http(status: str, body: str, *headers: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["query", "mutation", "action"])
-async def test_call_carries_its_arguments_and_brings_back_the_value(fake, client, kind):
+async def test_call_carries_its_arguments_and_brings_back_the_value(
+    fake: FakeConvex, client: convex.AsyncConvexClient, kind: str
+) -> None:
     value = await getattr(client, kind)("echo:back", {"text": "¿Qué tal?", "seq": 3})
 
     assert value == {"text": "¿Qué tal?", "seq": 3.0}
     assert [(call.kind, call.function) for call in fake.calls] == [(kind, "echo:back")]
 
 
-async def test_call_without_arguments_sends_an_empty_object(fake, client):
+async def test_call_without_arguments_sends_an_empty_object(
+    fake: FakeConvex, client: convex.AsyncConvexClient
+) -> None:
     assert await client.query("echo:back") == {}
 
 
-async def test_client_names_itself_in_the_form_the_backend_parses(fake, client):
+async def test_client_names_itself_in_the_form_the_backend_parses(
+    fake: FakeConvex, client: convex.AsyncConvexClient
+) -> None:
     await client.query("echo:back")
 
     assert fake.calls[0].client == f"livekit-plugins-convex-{__version__}"
 
 
-async def test_thrown_convex_error_arrives_with_its_data(fake, client):
-    def throw(args):
+async def test_thrown_convex_error_arrives_with_its_data(
+    fake: FakeConvex, client: convex.AsyncConvexClient
+) -> None:
+    def throw(args: object) -> None:
         raise ConvexError("", {"code": "gap", "expected": 3})
 
     fake.on("sessions:record", throw)
@@ -89,7 +98,9 @@ async def test_thrown_convex_error_arrives_with_its_data(fake, client):
     assert caught.value.data == {"code": "gap", "expected": 3.0}
 
 
-async def test_crash_in_a_function_is_opaque(fake, client):
+async def test_crash_in_a_function_is_opaque(
+    fake: FakeConvex, client: convex.AsyncConvexClient
+) -> None:
     fake.on("a:b", lambda args: 1 / 0)
 
     with pytest.raises(convex.FunctionError) as caught:
@@ -99,7 +110,9 @@ async def test_crash_in_a_function_is_opaque(fake, client):
 
 
 @pytest.mark.parametrize("status", [408, 421, 425, 429, 503])
-async def test_busy_deployment_may_be_asked_again_when_it_says(fake, client, status):
+async def test_busy_deployment_may_be_asked_again_when_it_says(
+    fake: FakeConvex, client: convex.AsyncConvexClient, status: int
+) -> None:
     fake.fail_next(status, retry_after_s=7)
 
     with pytest.raises(convex.BusyError) as caught:
@@ -110,7 +123,9 @@ async def test_busy_deployment_may_be_asked_again_when_it_says(fake, client, sta
 
 
 @pytest.mark.parametrize(("status", "retryable"), [(500, True), (502, True), (560, True)])
-async def test_server_fault_may_be_asked_again(fake, client, status, retryable):
+async def test_server_fault_may_be_asked_again(
+    fake: FakeConvex, client: convex.AsyncConvexClient, status: int, retryable: bool
+) -> None:
     fake.fail_next(status)
 
     with pytest.raises(convex.TransportError) as caught:
@@ -119,7 +134,9 @@ async def test_server_fault_may_be_asked_again(fake, client, status, retryable):
     assert (caught.value.status, caught.value.retryable) == (status, retryable)
 
 
-async def test_client_fault_is_not_worth_repeating(fake, client):
+async def test_client_fault_is_not_worth_repeating(
+    fake: FakeConvex, client: convex.AsyncConvexClient
+) -> None:
     fake.fail_next(400, code="BadJsonBody")
 
     with pytest.raises(convex.TransportError, match="HTTP 400 BadJsonBody") as caught:
@@ -128,7 +145,9 @@ async def test_client_fault_is_not_worth_repeating(fake, client):
     assert not caught.value.retryable
 
 
-async def test_nobody_there_is_retryable_and_names_the_variable(client, fake):
+async def test_nobody_there_is_retryable_and_names_the_variable(
+    client: convex.AsyncConvexClient, fake: FakeConvex
+) -> None:
     await fake.stop()
 
     with pytest.raises(convex.TransportError, match=rf"{fake.url} \(CONVEX_URL\)") as caught:
@@ -138,7 +157,9 @@ async def test_nobody_there_is_retryable_and_names_the_variable(client, fake):
     assert caught.value.status is None
 
 
-async def test_lost_reply_of_a_mutation_is_not_sent_again_by_itself(fake, client):
+async def test_lost_reply_of_a_mutation_is_not_sent_again_by_itself(
+    fake: FakeConvex, client: convex.AsyncConvexClient
+) -> None:
     fake.drop_next_reply()
 
     with pytest.raises(convex.TransportError) as caught:
@@ -148,14 +169,16 @@ async def test_lost_reply_of_a_mutation_is_not_sent_again_by_itself(fake, client
     assert fake.call_count() == 1
 
 
-async def test_lost_reply_of_a_query_is_asked_for_once_more(fake, client):
+async def test_lost_reply_of_a_query_is_asked_for_once_more(
+    fake: FakeConvex, client: convex.AsyncConvexClient
+) -> None:
     fake.drop_next_reply()
 
     assert await client.query("echo:back", {"x": True}) == {"x": True}
     assert fake.call_count() == 2
 
 
-async def test_deadline_covers_a_server_that_never_answers():
+async def test_deadline_covers_a_server_that_never_answers() -> None:
     async with raw_server(None) as (url, seen), convex.AsyncConvexClient(url) as client:
         with pytest.raises(convex.RequestTimeoutError, match="it may have run") as caught:
             await client.mutation("a:b", timeout_s=0.05)
@@ -164,7 +187,7 @@ async def test_deadline_covers_a_server_that_never_answers():
         assert [await seen.get(), await seen.get()] == ["asked", "closed by the client"]
 
 
-async def test_deadline_covers_connecting():
+async def test_deadline_covers_connecting() -> None:
     """A full accept queue: the kernel answers no SYN, as a firewall that drops packets."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
@@ -180,7 +203,7 @@ async def test_deadline_covers_connecting():
                 await client.query("a:b")
 
 
-async def test_deadline_covers_an_answer_that_trickles():
+async def test_deadline_covers_an_answer_that_trickles() -> None:
     beginning = b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"status":'
     async with raw_server(beginning) as (url, _), convex.AsyncConvexClient(url) as client:
         with pytest.raises(convex.RequestTimeoutError):
@@ -188,12 +211,14 @@ async def test_deadline_covers_an_answer_that_trickles():
 
 
 @pytest.mark.parametrize("timeout_s", [0, -1.0, float("nan")])
-async def test_deadline_must_be_a_time_to_come(client, timeout_s):
+async def test_deadline_must_be_a_time_to_come(
+    client: convex.AsyncConvexClient, timeout_s: float
+) -> None:
     with pytest.raises(ValueError, match="timeout_s"):
         await client.query("echo:back", timeout_s=timeout_s)
 
 
-async def test_callers_own_timeout_stays_the_callers():
+async def test_callers_own_timeout_stays_the_callers() -> None:
     async with raw_server(None) as (url, _), convex.AsyncConvexClient(url) as client:
         with pytest.raises(TimeoutError) as caught:
             async with asyncio.timeout(0.05):
@@ -202,7 +227,7 @@ async def test_callers_own_timeout_stays_the_callers():
         assert not isinstance(caught.value, convex.ConvexClientError)
 
 
-async def test_cancelling_a_call_closes_its_connection():
+async def test_cancelling_a_call_closes_its_connection() -> None:
     async with raw_server(None) as (url, seen), convex.AsyncConvexClient(url) as client:
         call = asyncio.create_task(client.mutation("a:b", timeout_s=60))
         assert await seen.get() == "asked"
@@ -230,7 +255,9 @@ async def test_cancelling_a_call_closes_its_connection():
         ("https://user:secret@happy.convex.cloud", "password"),
     ],
 )
-def test_address_that_cannot_be_a_deployments_is_refused_with_the_remedy(url, remedy):
+def test_address_that_cannot_be_a_deployments_is_refused_with_the_remedy(
+    url: str, remedy: str
+) -> None:
     with pytest.raises(convex.ConfigurationError) as caught:
         convex.AsyncConvexClient(url)
 
@@ -239,7 +266,7 @@ def test_address_that_cannot_be_a_deployments_is_refused_with_the_remedy(url, re
     assert "secret" not in str(caught.value)
 
 
-def test_address_comes_from_the_environment(monkeypatch):
+def test_address_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONVEX_URL", " https://happy.convex.cloud/ ")
 
     assert convex.AsyncConvexClient().url == "https://happy.convex.cloud"
@@ -258,7 +285,7 @@ def test_address_comes_from_the_environment(monkeypatch):
         http("401 Unauthorized", "<html>log in first</html>"),
     ],
 )
-async def test_answer_that_is_not_convexs_names_the_variable_and_the_remedy(answer):
+async def test_answer_that_is_not_convexs_names_the_variable_and_the_remedy(answer: bytes) -> None:
     async with raw_server(answer) as (url, _), convex.AsyncConvexClient(url) as client:
         with pytest.raises(convex.TransportError) as caught:
             await client.query("a:b")
@@ -267,7 +294,7 @@ async def test_answer_that_is_not_convexs_names_the_variable_and_the_remedy(answ
     assert not caught.value.retryable
 
 
-async def test_redirect_is_not_followed(fake):
+async def test_redirect_is_not_followed(fake: FakeConvex) -> None:
     """The token would go to whoever the redirect names."""
     moved = http("307 Temporary Redirect", "", f"Location: {fake.url}/api/query")
     token = convex.AgentToken(KEY, subject="s")
@@ -278,10 +305,10 @@ async def test_redirect_is_not_followed(fake):
     assert fake.call_count() == 0
 
 
-async def test_refused_token_is_renewed_once_and_the_call_goes_through():
+async def test_refused_token_is_renewed_once_and_the_call_goes_through() -> None:
     tokens: list[str | None] = []
 
-    def accepts(token):
+    def accepts(token: str | None) -> bool:
         tokens.append(token)
         return len(tokens) > 1
 
@@ -295,7 +322,9 @@ async def test_refused_token_is_renewed_once_and_the_call_goes_through():
 
 
 @pytest.mark.parametrize(("token", "calls"), [(convex.AgentToken(KEY, subject="s"), 2), ("x", 1)])
-async def test_token_refused_again_is_an_authentication_error(token, calls):
+async def test_token_refused_again_is_an_authentication_error(
+    token: convex.AgentToken | str, calls: int
+) -> None:
     """A finished JWT cannot be renewed, so it is not tried twice."""
     async with FakeConvex(accepts=lambda token: False) as fake:
         async with convex.AsyncConvexClient(fake.url, token=token) as client:
@@ -305,12 +334,12 @@ async def test_token_refused_again_is_an_authentication_error(token, calls):
         assert fake.call_count() == calls
 
 
-async def test_worker_whose_clock_is_wrong_signs_by_the_servers():
+async def test_worker_whose_clock_is_wrong_signs_by_the_servers() -> None:
     """The first call is refused, its Date header tells the time, the second one is right."""
     off_by_s = 3600.0
 
-    def accepts(token):
-        issued_at = jwt.decode(token, options={"verify_signature": False})["iat"]
+    def accepts(token: str | None) -> bool:
+        issued_at: float = jwt.decode(token or "", options={"verify_signature": False})["iat"]
         return abs(issued_at - time.time()) < 5
 
     async with FakeConvex(accepts=accepts) as fake:
@@ -323,9 +352,9 @@ async def test_worker_whose_clock_is_wrong_signs_by_the_servers():
         assert fake.call_count() == 3
 
 
-async def test_sibling_has_its_own_identity_and_outlives_the_first(fake):
-    def subject(call):
-        return jwt.decode(call.token, options={"verify_signature": False})["sub"]
+async def test_sibling_has_its_own_identity_and_outlives_the_first(fake: FakeConvex) -> None:
+    def subject(call: FakeCall) -> object:
+        return jwt.decode(call.token or "", options={"verify_signature": False})["sub"]
 
     first = convex.AsyncConvexClient(fake.url, token=convex.AgentToken(KEY, subject="student:a"))
     second = first.with_token(convex.AgentToken(KEY, subject="student:b"))
@@ -339,7 +368,7 @@ async def test_sibling_has_its_own_identity_and_outlives_the_first(fake):
     assert [subject(call) for call in fake.calls] == ["student:a", "student:b"]
 
 
-async def test_closing_twice_is_fine_and_a_closed_client_says_so(fake):
+async def test_closing_twice_is_fine_and_a_closed_client_says_so(fake: FakeConvex) -> None:
     client = convex.AsyncConvexClient(fake.url)
     await client.query("echo:back")
     await client.aclose()
@@ -349,7 +378,7 @@ async def test_closing_twice_is_fine_and_a_closed_client_says_so(fake):
         await client.query("echo:back")
 
 
-async def test_given_session_is_used_and_left_open(fake):
+async def test_given_session_is_used_and_left_open(fake: FakeConvex) -> None:
     async with aiohttp.ClientSession() as session:
         async with convex.AsyncConvexClient(fake.url, http_session=session) as client:
             await client.query("echo:back")
@@ -358,7 +387,9 @@ async def test_given_session_is_used_and_left_open(fake):
     assert fake.calls[0].client == f"livekit-plugins-convex-{__version__}"
 
 
-async def test_use_in_another_loop_is_refused_in_plain_words(fake, client):
+async def test_use_in_another_loop_is_refused_in_plain_words(
+    fake: FakeConvex, client: convex.AsyncConvexClient
+) -> None:
     await client.query("echo:back")
 
     with pytest.raises(RuntimeError, match="another event loop"):
@@ -368,7 +399,7 @@ async def test_use_in_another_loop_is_refused_in_plain_words(fake, client):
 FORKED = """
 import asyncio, os
 from livekit.plugins import convex
-from livekit.plugins.convex.testing import FakeConvex
+from livekit.plugins.convex.testing import FakeCall, FakeConvex
 
 async def main():
     async with FakeConvex() as fake:
@@ -388,7 +419,7 @@ asyncio.run(main())
 """
 
 
-def test_use_after_a_fork_is_refused_in_plain_words():
+def test_use_after_a_fork_is_refused_in_plain_words() -> None:
     """Both processes' bytes would mix on one socket."""
     done = subprocess.run(
         [sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=60, check=True
@@ -397,7 +428,7 @@ def test_use_after_a_fork_is_refused_in_plain_words():
     assert "make the client in the process that uses it" in done.stdout
 
 
-def test_import_starts_no_thread_and_warns_of_nothing():
+def test_import_starts_no_thread_and_warns_of_nothing() -> None:
     """LiveKit preloads plugins in the process that it forks jobs from."""
     code = (
         "import os, livekit.agents; before = len(os.listdir('/proc/self/task'))\n"
@@ -415,7 +446,7 @@ def test_import_starts_no_thread_and_warns_of_nothing():
     assert done.stdout.strip() == "0"
 
 
-def test_every_public_name_is_there_and_nothing_else_is_documented():
+def test_every_public_name_is_there_and_nothing_else_is_documented() -> None:
     missing = [name for name in convex.__all__ if not hasattr(convex, name)]
 
     assert missing == []

@@ -6,7 +6,7 @@ from livekit.plugins import convex
 from livekit.plugins.convex import errors
 
 
-def test_tree_in_the_docstring_is_the_tree_in_the_code():
+def test_tree_in_the_docstring_is_the_tree_in_the_code() -> None:
     drawn = re.findall(r"^[ │├└─]*(\w+Error)\b", errors.__doc__ or "", re.MULTILINE)
 
     assert sorted(drawn) == sorted(errors.__all__)
@@ -26,12 +26,14 @@ def test_tree_in_the_docstring_is_the_tree_in_the_code():
         (convex.ConfigurationError("x"), False),
     ],
 )
-def test_every_error_says_whether_the_same_call_may_be_made_again(error, retryable):
+def test_every_error_says_whether_the_same_call_may_be_made_again(
+    error: convex.ConvexClientError, retryable: bool
+) -> None:
     assert isinstance(error, convex.ConvexClientError)
     assert error.retryable is retryable
 
 
-def test_function_error_carries_the_data_and_its_code():
+def test_function_error_carries_the_data_and_its_code() -> None:
     error = convex.FunctionError("sessions:record", data={"code": "gap", "expected": 3.0})
 
     assert error.code == "gap"
@@ -40,7 +42,7 @@ def test_function_error_carries_the_data_and_its_code():
 
 
 @pytest.mark.parametrize("data", ["gap", ["gap"], {"code": 3.0}, {}, None])
-def test_data_without_a_code_has_none(data):
+def test_data_without_a_code_has_none(data: convex.ConvexValue) -> None:
     assert convex.FunctionError("a:b", data=data).code is None
 
 
@@ -54,13 +56,15 @@ def test_data_without_a_code_has_none(data):
         (None, "[Request ID: 4f] Server Error\nUncaught Error: ashamed"),
     ],
 )
-def test_text_of_a_function_error_quotes_nothing_a_student_said(data, server_message):
+def test_text_of_a_function_error_quotes_nothing_a_student_said(
+    data: convex.ConvexValue, server_message: str
+) -> None:
     error = convex.FunctionError("a:b", data=data, server_message=server_message)
 
     assert "ashamed" not in str(error)
 
 
-def test_function_error_names_the_request_for_the_servers_log():
+def test_function_error_names_the_request_for_the_servers_log() -> None:
     error = convex.FunctionError("a:b", server_message="[Request ID: 4f1c] Server Error")
 
     assert str(error) == (
@@ -68,7 +72,7 @@ def test_function_error_names_the_request_for_the_servers_log():
     )
 
 
-def test_missing_function_says_to_deploy():
+def test_missing_function_says_to_deploy() -> None:
     error = convex.FunctionError("a:b", server_message="Could not find public function for 'a:b'.")
 
     assert "npx convex deploy" in str(error)

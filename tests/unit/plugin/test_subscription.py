@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import time
+from collections.abc import AsyncIterator, Callable
 
 import jwt
 import pytest
@@ -17,38 +18,40 @@ PLAN = "sessions:plan"
 
 
 @pytest.fixture(autouse=True)
-def no_pause(monkeypatch):
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reconnect at once; the pauses have a test of their own."""
     monkeypatch.setattr(sync.SyncConnection.__init__, "__kwdefaults__", {"pause": lambda _: 0.0})
 
 
 @pytest.fixture(autouse=True)
-async def nothing_left_behind():
+async def nothing_left_behind() -> AsyncIterator[None]:
     yield
     await asyncio.sleep(0)
     assert [task for task in asyncio.all_tasks() if task.get_name() == "convex.sync"] == []
 
 
 @pytest.fixture
-async def fake():
+async def fake() -> AsyncIterator[FakeConvex]:
     async with FakeConvex() as fake:
         await fake.set_value(PLAN, {"speechRate": 1})
         yield fake
 
 
 @pytest.fixture
-async def client(fake):
+async def client(fake: FakeConvex) -> AsyncIterator[convex.AsyncConvexClient]:
     async with convex.AsyncConvexClient(fake.url) as client:
         yield client
 
 
-async def until(condition):
+async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110  what is awaited is in another task's hands
             await asyncio.sleep(0.005)
 
 
-async def test_current_value_comes_first_and_then_each_change(fake, client):
+async def test_current_value_comes_first_and_then_each_change(
+    fake: FakeConvex, client: convex.AsyncConvexClient
+) -> None:
     async with client.subscribe(PLAN, {}) as plan:
         seen = []
         async for value in plan:
@@ -60,14 +63,18 @@ async def test_current_value_comes_first_and_then_each_change(fake, client):
     assert seen == [{"speechRate": 1.0}, {"speechRate": 2.0}, {"speechRate": 3.0}]
 
 
-async def test_arguments_reach_the_query(fake, client):
+async def test_arguments_reach_the_query(
+    fake: FakeConvex, client: convex.AsyncConvexClient
+) -> None:
     fake.on("echo:back", lambda args: args)
 
     async with client.subscribe("echo:back", {"lessonId": "x", "n": 1}) as values:
         assert await anext(values) == {"lessonId": "x", "n": 1.0}
 
 
-async def test_subscriptions_of_a_client_share_one_socket(fake, client):
+async def test_subscriptions_of_a_client_share_one_socket(
+    fake: FakeConvex, client: convex.AsyncConvexClient
+) -> None:
     await fake.set_value("messages:list", [])
 
     async with client.subscribe(PLAN) as plan, client.subscribe("messages:list") as messages:
@@ -76,7 +83,9 @@ async def test_subscriptions_of_a_client_share_one_socket(fake, client):
         assert fake.subscribed == ["messages:list", PLAN]
 
 
-async def test_slow_consumer_gets_the_latest_value(fake, client):
+async def test_slow_consumer_gets_the_latest_value(
+    fake: FakeConvex, client: convex.AsyncConvexClient
+) -> None:
     await fake.set_value("other:thing", 0)
     async with client.subscribe(PLAN) as plan, client.subscribe("other:thing") as other:
         await anext(plan)
@@ -89,7 +98,9 @@ async def test_slow_consumer_gets_the_latest_value(fake, client):
         assert await anext(plan) == {"speechRate": 4.0}
 
 
-async def test_unchanged_value_is_not_repeated(fake, client):
+async def test_unchanged_value_is_not_repeated(
+    fake: FakeConvex, client: convex.AsyncConvexClient
+) -> None:
     async with client.subscribe(PLAN) as plan:
         await anext(plan)
         await fake.set_value(PLAN, {"speechRate": 1})
@@ -99,7 +110,9 @@ async def test_unchanged_value_is_not_repeated(fake, client):
 
 
 @pytest.mark.parametrize("values", [(1, True), (0, False), (0.0, -0.0), (1, convex.ConvexInt64(1))])
-async def test_values_that_only_python_calls_equal_are_a_change(fake, client, values):
+async def test_values_that_only_python_calls_equal_are_a_change(
+    fake: FakeConvex, client: convex.AsyncConvexClient, values: tuple[object, object]
+) -> None:
     await fake.set_value(PLAN, values[0])
     async with client.subscribe(PLAN) as plan:
         await anext(plan)
@@ -110,7 +123,9 @@ async def test_values_that_only_python_calls_equal_are_a_change(fake, client, va
     assert repr(changed) == repr(values[1])
 
 
-async def test_reconnect_repeats_no_value_and_misses_none(fake, client):
+async def test_reconnect_repeats_no_value_and_misses_none(
+    fake: FakeConvex, client: convex.AsyncConvexClient
+) -> None:
     async with client.subscribe(PLAN) as plan:
         await anext(plan)
         for speed in (2, 3):
@@ -121,7 +136,9 @@ async def test_reconnect_repeats_no_value_and_misses_none(fake, client):
             assert await anext(plan) == {"speechRate": speed}
 
 
-async def test_change_during_an_outage_arrives_after_it(fake, client):
+async def test_change_during_an_outage_arrives_after_it(
+    fake: FakeConvex, client: convex.AsyncConvexClient
+) -> None:
     async with client.subscribe(PLAN) as plan:
         await anext(plan)
         await fake.stop()
@@ -131,7 +148,9 @@ async def test_change_during_an_outage_arrives_after_it(fake, client):
         assert await anext(plan) == {"speechRate": 2.0}
 
 
-async def test_deployment_that_comes_up_later_is_found(fake, client):
+async def test_deployment_that_comes_up_later_is_found(
+    fake: FakeConvex, client: convex.AsyncConvexClient
+) -> None:
     await fake.stop()
     async with client.subscribe(PLAN) as plan:
         with pytest.raises(TimeoutError):
@@ -142,8 +161,10 @@ async def test_deployment_that_comes_up_later_is_found(fake, client):
         assert await anext(plan) == {"speechRate": 1.0}
 
 
-async def test_throwing_query_raises_and_its_next_value_is_seen(fake, client):
-    def throw(args):
+async def test_throwing_query_raises_and_its_next_value_is_seen(
+    fake: FakeConvex, client: convex.AsyncConvexClient
+) -> None:
+    def throw(args: object) -> None:
         raise ConvexError("", {"code": "student_unknown"})
 
     async with client.subscribe(PLAN) as plan:
@@ -157,7 +178,9 @@ async def test_throwing_query_raises_and_its_next_value_is_seen(fake, client):
         assert await anext(plan) == first
 
 
-async def test_error_that_was_overtaken_is_not_raised(fake, client):
+async def test_error_that_was_overtaken_is_not_raised(
+    fake: FakeConvex, client: convex.AsyncConvexClient
+) -> None:
     await fake.set_value("other:thing", 0)
     async with client.subscribe(PLAN) as plan, client.subscribe("other:thing") as other:
         await anext(plan)
@@ -170,7 +193,9 @@ async def test_error_that_was_overtaken_is_not_raised(fake, client):
         assert await anext(plan) == {"speechRate": 2.0}
 
 
-async def test_closing_ends_a_waiting_iteration_and_the_socket(fake, client):
+async def test_closing_ends_a_waiting_iteration_and_the_socket(
+    fake: FakeConvex, client: convex.AsyncConvexClient
+) -> None:
     plan = client.subscribe(PLAN)
     await anext(plan)
     waiting = asyncio.create_task(collect(plan))
@@ -183,11 +208,13 @@ async def test_closing_ends_a_waiting_iteration_and_the_socket(fake, client):
     await until(lambda: fake.sockets == 0)
 
 
-async def collect(subscription):
+async def collect(subscription: convex.Subscription) -> list[convex.ConvexValue]:
     return [value async for value in subscription]
 
 
-async def test_closing_one_leaves_the_other(fake, client):
+async def test_closing_one_leaves_the_other(
+    fake: FakeConvex, client: convex.AsyncConvexClient
+) -> None:
     await fake.set_value("other:thing", 0)
     async with client.subscribe("other:thing") as other:
         async with client.subscribe(PLAN) as plan:
@@ -199,7 +226,9 @@ async def test_closing_one_leaves_the_other(fake, client):
         assert await anext(other) == 1.0
 
 
-async def test_subscription_nobody_holds_is_closed(fake, client):
+async def test_subscription_nobody_holds_is_closed(
+    fake: FakeConvex, client: convex.AsyncConvexClient
+) -> None:
     async for _ in client.subscribe(PLAN):
         break
     gc.collect()
@@ -207,7 +236,7 @@ async def test_subscription_nobody_holds_is_closed(fake, client):
     await until(lambda: fake.sockets == 0)
 
 
-async def test_closing_the_client_ends_its_subscriptions(fake):
+async def test_closing_the_client_ends_its_subscriptions(fake: FakeConvex) -> None:
     client = convex.AsyncConvexClient(fake.url)
     plan = client.subscribe(PLAN)
     await anext(plan)
@@ -218,13 +247,15 @@ async def test_closing_the_client_ends_its_subscriptions(fake):
     await until(lambda: fake.sockets == 0)
 
 
-async def test_subscribing_again_after_the_last_one_closed(fake, client):
+async def test_subscribing_again_after_the_last_one_closed(
+    fake: FakeConvex, client: convex.AsyncConvexClient
+) -> None:
     for _ in range(2):
         async with client.subscribe(PLAN) as plan:
             assert await anext(plan) == {"speechRate": 1.0}
 
 
-async def test_siblings_have_sockets_of_their_own(fake):
+async def test_siblings_have_sockets_of_their_own(fake: FakeConvex) -> None:
     """An identity belongs to a socket."""
     async with (
         convex.AsyncConvexClient(fake.url, token="a") as first,
@@ -236,10 +267,10 @@ async def test_siblings_have_sockets_of_their_own(fake):
         assert sorted(fake.sync_tokens, key=str) == ["a", "b"]
 
 
-async def test_refused_token_is_renewed_once():
+async def test_refused_token_is_renewed_once() -> None:
     seen: list[str | None] = []
 
-    def accepts(token):
+    def accepts(token: str | None) -> bool:
         seen.append(token)
         return len(seen) > 1
 
@@ -255,7 +286,7 @@ async def test_refused_token_is_renewed_once():
     assert len(set(seen)) == 2
 
 
-async def test_token_refused_again_is_raised_to_every_subscription():
+async def test_token_refused_again_is_raised_to_every_subscription() -> None:
     async with FakeConvex(accepts=lambda token: False) as fake:
         token = convex.AgentToken(KEY, subject="s")
         async with convex.AsyncConvexClient(fake.url, token=token) as client:
@@ -267,9 +298,9 @@ async def test_token_refused_again_is_raised_to_every_subscription():
         assert len(fake.sync_tokens) == 2
 
 
-async def test_wrong_clock_is_learnt_also_without_a_call():
-    def accepts(token):
-        issued_at = jwt.decode(token, options={"verify_signature": False})["iat"]
+async def test_wrong_clock_is_learnt_also_without_a_call() -> None:
+    def accepts(token: str | None) -> bool:
+        issued_at: float = jwt.decode(token or "", options={"verify_signature": False})["iat"]
         return abs(issued_at - time.time()) < 5
 
     async with FakeConvex(accepts=accepts) as fake:
@@ -302,7 +333,7 @@ class ShortLived:
         pass
 
 
-async def test_token_is_replaced_on_the_open_socket_before_it_expires(fake):
+async def test_token_is_replaced_on_the_open_socket_before_it_expires(fake: FakeConvex) -> None:
     async with (
         convex.AsyncConvexClient(fake.url, token=ShortLived()) as client,
         client.subscribe(PLAN) as plan,
@@ -316,7 +347,9 @@ async def test_token_is_replaced_on_the_open_socket_before_it_expires(fake):
         assert await anext(plan) == {"speechRate": 2.0}
 
 
-async def test_result_of_many_megabytes_arrives(fake, client):
+async def test_result_of_many_megabytes_arrives(
+    fake: FakeConvex, client: convex.AsyncConvexClient
+) -> None:
     await fake.set_value(PLAN, "x" * 6_000_000)
 
     async with client.subscribe(PLAN) as plan:
@@ -326,13 +359,15 @@ async def test_result_of_many_megabytes_arrives(fake, client):
     assert len(value) == 6_000_000
 
 
-async def test_subscribing_after_closing_says_so(client):
+async def test_subscribing_after_closing_says_so(client: convex.AsyncConvexClient) -> None:
     await client.aclose()
 
     with pytest.raises(RuntimeError, match="closed"):
         client.subscribe(PLAN)
 
 
-async def test_argument_convex_cannot_hold_is_refused_at_once(client):
+async def test_argument_convex_cannot_hold_is_refused_at_once(
+    client: convex.AsyncConvexClient,
+) -> None:
     with pytest.raises(convex.EncodingError):
         client.subscribe(PLAN, {"x": object()})

@@ -5,6 +5,8 @@ import base64
 import contextlib
 import json
 import struct
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from aiohttp import WSMsgType, web
@@ -18,31 +20,33 @@ PLAN = "sessions:plan"
 
 
 @pytest.fixture(autouse=True)
-def no_pause(monkeypatch):
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reconnect at once; the pauses have a test of their own."""
     monkeypatch.setattr(sync.SyncConnection.__init__, "__kwdefaults__", {"pause": lambda _: 0.0})
 
 
-async def until(condition):
+async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110  what is awaited is in another task's hands
             await asyncio.sleep(0.005)
 
 
 @contextlib.asynccontextmanager
-async def scripted(*scripts):
+async def scripted(
+    *scripts: list[Any] | web.StreamResponse,
+) -> AsyncIterator[tuple[convex.AsyncConvexClient, list[list[dict[str, Any]]]]]:
     """One script per connection (the last for all further): messages to send, or "end".
 
     Yields a client and, per connection, what arrived.
     """
-    arrived: list[list[dict[str, object]]] = []
+    arrived: list[list[dict[str, Any]]] = []
 
     async def handle(request: web.Request) -> web.StreamResponse:
         script = scripts[min(len(arrived), len(scripts) - 1)]
         if isinstance(script, web.StreamResponse):
             arrived.append([])
             return script
-        messages: list[dict[str, object]] = []
+        messages: list[dict[str, Any]] = []
         arrived.append(messages)
         ws = web.WebSocketResponse()
         await ws.prepare(request)
@@ -71,11 +75,17 @@ async def scripted(*scripts):
         await runner.cleanup()
 
 
-def ts(n):
+def ts(n: int) -> str:
     return base64.b64encode(struct.pack("<Q", n)).decode()
 
 
-def transition(value, *, start=(0, 0), end=(1, 1), journal=None):
+def transition(
+    value: object,
+    *,
+    start: tuple[int, int] = (0, 0),
+    end: tuple[int, int] = (1, 1),
+    journal: str | None = None,
+) -> dict[str, object]:
     """A Transition from (query set, ts) to (query set, ts)."""
     return {
         "type": "Transition",
@@ -87,7 +97,7 @@ def transition(value, *, start=(0, 0), end=(1, 1), journal=None):
     }
 
 
-async def test_reconnect_tells_the_server_who_it_is_and_how_far_it_saw():
+async def test_reconnect_tells_the_server_who_it_is_and_how_far_it_saw() -> None:
     first = [transition("a", end=(1, 7), journal="j"), "end"]
     async with (
         scripted(first, [transition("b")]) as (client, arrived),
@@ -114,7 +124,7 @@ async def test_reconnect_tells_the_server_who_it_is_and_how_far_it_saw():
     assert (added["baseVersion"], added["newVersion"]) == (0, 1)
 
 
-async def test_deployment_restored_from_a_backup_is_not_refused_for_ever():
+async def test_deployment_restored_from_a_backup_is_not_refused_for_ever() -> None:
     """It closes every socket that has seen a later timestamp than its own."""
     seen_later = [transition("new", end=(1, 99)), "end"]
     refusals = [["end"]] * 4
@@ -139,7 +149,7 @@ async def test_deployment_restored_from_a_backup_is_not_refused_for_ever():
         "<html>",
     ],
 )
-async def test_message_that_does_not_fit_starts_a_new_socket(nonsense):
+async def test_message_that_does_not_fit_starts_a_new_socket(nonsense: object) -> None:
     async with (
         scripted([nonsense], [transition("good")]) as (client, arrived),
         client.subscribe(PLAN) as plan,
@@ -149,7 +159,7 @@ async def test_message_that_does_not_fit_starts_a_new_socket(nonsense):
     assert len(arrived) == 2
 
 
-async def test_pings_and_unknown_messages_are_passed_over():
+async def test_pings_and_unknown_messages_are_passed_over() -> None:
     script = [{"type": "Ping"}, {"type": "SomethingNew"}, transition("a")]
     async with scripted(script) as (client, arrived), client.subscribe(PLAN) as plan:
         assert await anext(plan) == "a"
@@ -157,7 +167,7 @@ async def test_pings_and_unknown_messages_are_passed_over():
     assert len(arrived) == 1
 
 
-async def test_transition_in_chunks_is_put_together():
+async def test_transition_in_chunks_is_put_together() -> None:
     text = json.dumps(transition("ñandú", end=(1, 1)))
     parts = [text[:20], text[20:50], text[50:]]
     chunks = [
@@ -174,7 +184,7 @@ async def test_transition_in_chunks_is_put_together():
         assert await anext(plan) == "ñandú"
 
 
-async def test_fatal_error_ends_the_subscription_without_quoting_the_server():
+async def test_fatal_error_ends_the_subscription_without_quoting_the_server() -> None:
     script = [{"type": "FatalError", "error": "bad argument: ashamed"}]
     async with scripted(script) as (client, _), client.subscribe(PLAN) as plan:
         with pytest.raises(convex.TransportError) as caught:
@@ -184,13 +194,13 @@ async def test_fatal_error_ends_the_subscription_without_quoting_the_server():
     assert "ashamed" not in str(caught.value)
 
 
-async def test_silent_server_is_left_for_a_new_socket(monkeypatch):
+async def test_silent_server_is_left_for_a_new_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sync, "SILENCE_S", 0.05)
     async with scripted([], [transition("a")]) as (client, _), client.subscribe(PLAN) as plan:
         assert await anext(plan) == "a"
 
 
-async def test_busy_deployment_is_asked_again():
+async def test_busy_deployment_is_asked_again() -> None:
     async with (
         scripted(web.Response(status=503), [transition("a")]) as (client, _),
         client.subscribe(PLAN) as plan,
@@ -199,7 +209,9 @@ async def test_busy_deployment_is_asked_again():
 
 
 @pytest.mark.parametrize("status", [200, 400, 404])
-async def test_address_without_live_queries_is_an_error_that_names_the_variable(status):
+async def test_address_without_live_queries_is_an_error_that_names_the_variable(
+    status: int,
+) -> None:
     async with (
         scripted(web.Response(status=status)) as (client, _),
         client.subscribe(PLAN) as plan,
@@ -210,7 +222,7 @@ async def test_address_without_live_queries_is_an_error_that_names_the_variable(
     assert (caught.value.retryable, caught.value.status) == (False, status)
 
 
-async def test_redirected_socket_is_refused():
+async def test_redirected_socket_is_refused() -> None:
     async with FakeConvex() as fake:
         moved = web.Response(status=307, headers={"Location": f"{fake.url}/api/sync"})
         async with scripted(moved) as (client, _), client.subscribe(PLAN) as plan:
@@ -220,7 +232,7 @@ async def test_redirected_socket_is_refused():
         assert fake.sync_tokens == []
 
 
-def test_pauses_double_to_five_seconds_and_half_of_each_is_random():
+def test_pauses_double_to_five_seconds_and_half_of_each_is_random() -> None:
     for attempt, longest in [(0, 0.1), (1, 0.2), (4, 1.6), (6, 5.0), (10_000, 5.0)]:
         pauses = [sync.pause_before(attempt) for _ in range(200)]
 
@@ -228,10 +240,10 @@ def test_pauses_double_to_five_seconds_and_half_of_each_is_random():
         assert len(set(pauses)) > 100
 
 
-async def test_connection_can_be_given_its_pauses():
+async def test_connection_can_be_given_its_pauses() -> None:
     asked: list[int] = []
 
-    def pause(attempt):
+    def pause(attempt: int) -> float:
         asked.append(attempt)
         return 0.0
 
