@@ -103,3 +103,9 @@ export function tooManyRequests(): ApiError {
     "Too many concurrent requests. Your request couldn't be completed. Try again later.",
   );
 }
+
+/** @throws ApiError 400 for a function of a component. */
+export function refuseComponents(path: unknown): void {
+  if (path === undefined || path === null || path === "") return;
+  throw badRequest("ComponentsUnsupported", "convex-local runs no components.");
+}

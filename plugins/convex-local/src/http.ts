@@ -1,8 +1,6 @@
 /**
- * The HTTP API of a deployment: functions, versions, faults; upgrades to the sync protocol.
- *
- * Follows `crates/local_backend/src/public_api.rs` and `router.rs` of the backend. A function that
- * fails is HTTP 200 with `status: "error"`; any other status is the deployment's own answer.
+ * The HTTP server: connections, bodies, CORS, errors; WebSockets are handed on. What is answered
+ * lies in `api.ts` and `codegen.ts`.
  */
 import { Buffer } from "node:buffer";
 import { createServer } from "node:http";
@@ -11,16 +9,15 @@ import type { AddressInfo } from "node:net";
 import type { Duplex } from "node:stream";
 import { promisify } from "node:util";
 import { brotliDecompress, gunzip } from "node:zlib";
+import { ROUTES, runByPath } from "./api.ts";
 import { ApiError, badRequest, toApiError } from "./api-error.ts";
 import { Authenticator, tokenFromRequest } from "./auth.ts";
 import type { Authenticated } from "./auth.ts";
 import type { Backend } from "./backend.ts";
 import { codegenRoutes } from "./codegen.ts";
-import { afterRun, beforeRun, NoAnswer, rollback } from "./faults.ts";
+import { NoAnswer } from "./faults.ts";
 import type { Faults } from "./faults.ts";
-import { chooseFormat, exportValue } from "./format.ts";
-import { decodeTs, encodeTs } from "./timestamps.ts";
-import type { FunctionType, JSONValue, Outcome, Usage } from "./types.ts";
+import type { JSONValue } from "./types.ts";
 
 /** MAX_BACKEND_PUBLIC_API_REQUEST_SIZE of the backend: 16 MiB of arguments and room for the rest. */
 const MAX_BODY_BYTES = 16 * 1024 * 1024 + 2000;
@@ -238,55 +235,11 @@ async function readBody(request: IncomingMessage, encoding: string | undefined):
   return bytes.toString();
 }
 
-// ---- routes ----
-
-const ROUTES: Record<string, Route> = {
-  "GET /": async () => ({ body: "This is a Convex deployment, run by convex-local.\n" }),
-  "GET /version": async () => ({ body: "convex-local" }),
-  "GET /instance_version": async () => ({ body: "convex-local" }),
-  "GET /instance_name": async () => ({ body: "convex-local" }),
-  "POST /api/query": async (call) => runPosted(call, "query"),
-  "GET /api/query": async (call) => {
-    const { searchParams } = call.url;
-    const request = {
-      path: searchParams.get("path") ?? undefined,
-      args: parseArgsParameter(searchParams.get("args")),
-      format: searchParams.get("format") ?? undefined,
-    };
-    return replyWith(call, await run(call, request, "query"), request.format);
-  },
-  "POST /api/mutation": async (call) => runPosted(call, "mutation"),
-  "POST /api/action": async (call) => runPosted(call, "action"),
-  "POST /api/function": async (call) => runPosted(call, null),
-  "POST /api/query_ts": async (call) => ({
-    body: { ts: encodeTs(call.app.backend.currentTs()) },
-  }),
-  "POST /api/query_at_ts": async (call) => {
-    const request = await call.body();
-    decodeTs(request["ts"]);
-    return replyWith(call, await run(call, request, "query"), request["format"]);
-  },
-  "POST /api/query_batch": queryBatch,
-  "POST /_local/faults": async (call) => {
-    await requireFaults(call);
-    return { body: call.app.faults.add(await call.body()) };
-  },
-  "DELETE /_local/faults": async (call) => {
-    await requireFaults(call);
-    call.app.faults.clear();
-    return { body: {} };
-  },
-  "GET /_local/calls": async (call) => {
-    await requireFaults(call);
-    return { body: call.app.faults.counts() };
-  },
-  ...codegenRoutes,
-};
-
-const PATHS = new Set(Object.keys(ROUTES).map((key) => key.split(" ")[1]!));
+const ALL_ROUTES: Record<string, Route> = { ...ROUTES, ...codegenRoutes };
+const PATHS = new Set(Object.keys(ALL_ROUTES).map((key) => key.split(" ")[1]!));
 
 function route(method: string, url: URL): Route {
-  const found = ROUTES[`${method} ${url.pathname}`];
+  const found = ALL_ROUTES[`${method} ${url.pathname}`];
   if (found !== undefined) return found;
   if (url.pathname.startsWith("/api/run/") && method === "POST") return runByPath;
   return async () => {
@@ -299,131 +252,4 @@ function route(method: string, url: URL): Route {
     }
     return { status: 405, body: "" };
   };
-}
-
-async function requireFaults(call: Call): Promise<void> {
-  if (!call.app.faults.enabled) {
-    throw new ApiError("notFound", "FaultsDisabled", "Start convex-local with --faults for this.");
-  }
-  await call.requireAdmin();
-}
-
-function parseArgsParameter(text: string | null): JSONValue {
-  try {
-    return JSON.parse(text ?? "{}");
-  } catch {
-    throw badRequest("BadQueryArgs", "args must be JSON");
-  }
-}
-
-interface FunctionRequest {
-  path?: JSONValue | undefined;
-  args?: JSONValue | undefined;
-  format?: JSONValue | undefined;
-  componentPath?: JSONValue | undefined;
-}
-
-async function runPosted(call: Call, type: FunctionType | null): Promise<Reply> {
-  const request = await call.body();
-  return replyWith(call, await run(call, request, type), request["format"]);
-}
-
-async function runByPath(call: Call): Promise<Reply> {
-  const parts = call.url.pathname.slice("/api/run/".length).split("/").map(decodeURIComponent);
-  if (parts.length < 2 || parts.includes("")) {
-    throw badRequest(
-      "MissingIdentifier",
-      "Path or function name not provided in path, e.g. /api/run/messages/list",
-    );
-  }
-  const { args, format } = await call.body();
-  const path = `${parts.slice(0, -1).join("/")}:${parts.at(-1)}`;
-  return replyWith(call, await run(call, { path, args, format }, null), format ?? "json");
-}
-
-async function queryBatch(call: Call): Promise<Reply> {
-  const { queries } = await call.body();
-  if (!Array.isArray(queries)) throw badRequest("BadJsonBody", "queries must be an array");
-  const requests = queries as FunctionRequest[];
-  const outcomes: Outcome[] = [];
-  for (const request of requests) outcomes.push(await run(call, request, "query"));
-  const client = clientVersion(call);
-  return {
-    headers: usageHeader(outcomes.map(({ usage }) => usage)),
-    body: {
-      results: outcomes.map((outcome, index) =>
-        encodeOutcome(outcome, requests[index]!.format, client),
-      ),
-    },
-  };
-}
-
-/** Runs one function as the caller. `type` null: whatever the function is. */
-async function run(
-  call: Call,
-  { path, args, componentPath }: FunctionRequest,
-  type: FunctionType | null,
-): Promise<Outcome> {
-  if (typeof path !== "string") throw badRequest("BadJsonBody", "missing field `path`");
-  if (args === undefined) throw badRequest("BadJsonBody", "missing field `args`");
-  if (componentPath !== undefined && componentPath !== null && componentPath !== "") {
-    throw badRequest("ComponentsUnsupported", "convex-local runs no components.");
-  }
-  const { backend, faults } = call.app;
-  const { identity } = await call.caller();
-  const kind = type ?? backend.functionType(path) ?? "query";
-  const fault = faults.take(path, kind);
-  beforeRun(fault);
-  const outcome = await runAs();
-  faults.record(path, outcome);
-  await afterRun(fault);
-  return outcome;
-
-  async function runAs(): Promise<Outcome> {
-    const request = { path: path as string, args: args!, identity };
-    if (kind === "query") return (await backend.runQuery(request)).outcome;
-    if (kind === "action") return backend.runAction(request);
-    return (await backend.runMutation({ ...request, ...rollback(fault) })).outcome;
-  }
-}
-
-function clientVersion(call: Call): string | undefined {
-  return call.request.headers["convex-client"] as string | undefined;
-}
-
-function replyWith(call: Call, outcome: Outcome, format: unknown): Reply {
-  return {
-    headers: usageHeader([outcome.usage]),
-    body: encodeOutcome(outcome, format, clientVersion(call)),
-  };
-}
-
-function encodeOutcome(outcome: Outcome, format: unknown, client: string | undefined): unknown {
-  const wanted = chooseFormat(format, client);
-  const logLines = outcome.logLines.length === 0 ? {} : { logLines: outcome.logLines };
-  if (outcome.status === "success") {
-    return { status: "success", value: exportValue(outcome.value, wanted), ...logLines };
-  }
-  const { errorMessage, errorData } = outcome;
-  return {
-    status: "error",
-    errorMessage,
-    ...(errorData === undefined ? {} : { errorData: exportValue(errorData, wanted) }),
-    ...logLines,
-  };
-}
-
-/** What a call used, for tests that count: sums over a batch. */
-function usageHeader(usages: Usage[]): Record<string, string> {
-  const sum: Usage = {
-    documentsRead: 0,
-    bytesRead: 0,
-    documentsWritten: 0,
-    bytesWritten: 0,
-    ranges: 0,
-  };
-  for (const usage of usages) {
-    for (const key of Object.keys(sum) as (keyof Usage)[]) sum[key] += usage[key];
-  }
-  return { "Convex-Local-Usage": JSON.stringify(sum) };
 }

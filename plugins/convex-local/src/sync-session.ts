@@ -9,22 +9,18 @@
  * - all queries are valid at the timestamp of the Transition that carries them;
  * - after an error nothing more is processed: the client sends it all again.
  */
-import { ApiError, badRequest, toApiError } from "./api-error.ts";
+import { ApiError, badRequest, refuseComponents, toApiError } from "./api-error.ts";
 import { NOBODY } from "./auth.ts";
 import type { Authenticated, Authenticator, Token } from "./auth.ts";
 import type { Backend } from "./backend.ts";
 import { afterRun, beforeRun, NoAnswer, rollback } from "./faults.ts";
 import type { Faults } from "./faults.ts";
 import { parseClientMessage } from "./sync-protocol.ts";
-import type {
-  AddQuery,
-  ClientMessage,
-  FunctionCall,
-  ServerMessage,
-  StateModification,
-} from "./sync-protocol.ts";
+import type { AddQuery, ClientMessage, FunctionCall, ServerMessage } from "./sync-protocol.ts";
+import { QuerySet } from "./sync-queries.ts";
+import type { QueryModification } from "./sync-queries.ts";
 import { decodeTs, encodeTs } from "./timestamps.ts";
-import type { Commit, Identity, Outcome, QueryOutcome } from "./types.ts";
+import type { Commit, Identity, Outcome } from "./types.ts";
 
 /** OPERATION_QUEUE_BUFFER_SIZE of the backend. */
 const MAX_PENDING = 1000;
@@ -42,17 +38,6 @@ export interface Transport {
   terminate(): void;
 }
 
-interface Query {
-  request: AddQuery;
-  journal: string | null;
-  result: QueryOutcome | null;
-  /** What the client was last sent, to leave out what is equal. */
-  sent: string | null;
-  stale: boolean;
-  /** Commits since the current run began; null while it is not running. */
-  meanwhile: Commit[] | null;
-}
-
 export class SyncSession {
   readonly #backend: Backend;
   readonly #auth: Authenticator;
@@ -68,8 +53,8 @@ export class SyncSession {
   /** What the client has asked for, and what the last Transition told it. */
   #received = { querySet: 0, identity: 0 };
   #version = { querySet: 0, identity: 0, ts: 0n };
-  #modifications: (AddQuery | { type: "Remove"; queryId: number })[] = [];
-  readonly #queries = new Map<number, Query>();
+  #modifications: QueryModification[] = [];
+  readonly #queries = new QuerySet((...call) => this.#runQuery(...call));
 
   #inbox: Promise<void> = Promise.resolve();
   #mutations: Promise<void> = Promise.resolve();
@@ -241,6 +226,11 @@ export class SyncSession {
     this.#scheduleUpdate();
   }
 
+  async #answered(): Promise<void> {
+    await new Promise<void>((resolve) => (this.#onAnswered = resolve));
+    this.#onAnswered = null;
+  }
+
   #startAction(call: FunctionCall): void {
     refuseComponents(call.componentPath);
     const identity = this.#identity();
@@ -282,13 +272,7 @@ export class SyncSession {
   // ---- queries ----
 
   #onCommit(commit: Commit): void {
-    for (const query of this.#queries.values()) {
-      query.meanwhile?.push(commit);
-      if (query.stale || query.result === null) continue;
-      if (!commit.touches(query.result.readSet)) continue;
-      query.stale = true;
-      this.#scheduleUpdate();
-    }
+    if (this.#queries.invalidateTouched(commit)) this.#scheduleUpdate();
   }
 
   #scheduleUpdate(): void {
@@ -314,88 +298,38 @@ export class SyncSession {
   async #update(): Promise<void> {
     const identity = this.#identity();
     const { querySet, identity: identityVersion } = this.#received;
-    const modifications = this.#applyModifications();
-    if (identityVersion !== this.#version.identity) {
-      for (const query of this.#queries.values()) query.stale = true;
+    const modifications = this.#queries.apply(this.#modifications.splice(0));
+    if (identityVersion !== this.#version.identity) this.#queries.invalidateAll();
+    for (let round = 0; ; ) {
+      if (this.#ended) return;
+      if (round < MAX_ROUNDS && (await this.#queries.refresh(identity))) round += 1;
+      else if (this.#unanswered > 0) await this.#answered();
+      else break;
     }
-    const ran = new Set<Query>();
-    for (let round = 0; ; round += 1) {
-      const stale = [...this.#queries.values()].filter((query) => query.stale);
-      if (stale.length === 0 || round === MAX_ROUNDS) {
-        if (this.#unanswered === 0 || this.#ended) break;
-        await new Promise<void>((resolve) => (this.#onAnswered = resolve));
-        this.#onAnswered = null;
-        continue;
-      }
-      for (const query of stale) {
-        await this.#run(query, identity);
-        ran.add(query);
-        if (this.#ended) return;
-      }
-    }
-    if (this.#ended) return;
-    const ts = this.#backend.currentTs();
-    for (const query of ran) {
-      const modification = queryModification(query);
-      if (modification !== null) modifications.push(modification);
-    }
-    const { querySet: startQuerySet, identity: startIdentity, ts: startTs } = this.#version;
-    this.#version = { querySet, identity: identityVersion, ts };
+    // What stayed stale after the last round has its turn in the next Transition.
+    if (this.#queries.hasStale) this.#updateScheduled = true;
+    modifications.push(...this.#queries.takeNews());
+    const { ts: startTs, ...start } = this.#version;
+    this.#version = { querySet, identity: identityVersion, ts: this.#backend.currentTs() };
+    const { ts, ...end } = this.#version;
     this.#send({
       type: "Transition",
-      startVersion: { querySet: startQuerySet, identity: startIdentity, ts: encodeTs(startTs) },
-      endVersion: { querySet, identity: identityVersion, ts: encodeTs(ts) },
+      startVersion: { ...start, ts: encodeTs(startTs) },
+      endVersion: { ...end, ts: encodeTs(ts) },
       modifications,
       clientClockSkew: this.#clientClockSkew,
       serverTs: Date.now() * 1_000_000,
     });
   }
 
-  #applyModifications(): StateModification[] {
-    const applied: StateModification[] = [];
-    for (const modification of this.#modifications) {
-      const { queryId } = modification;
-      if (modification.type === "Remove") {
-        if (!this.#queries.delete(queryId)) {
-          throw badRequest("NonexistentQuery", `Nonexistent query id: ${queryId}`);
-        }
-        applied.push({ type: "QueryRemoved", queryId });
-        continue;
-      }
-      refuseComponents(modification.componentPath);
-      if (this.#queries.has(queryId)) {
-        throw badRequest("DuplicateQuery", `Duplicate query ID: ${queryId}`);
-      }
-      this.#queries.set(queryId, {
-        request: modification,
-        journal: modification.journal ?? null,
-        result: null,
-        sent: null,
-        stale: true,
-        meanwhile: null,
-      });
-    }
-    this.#modifications = [];
-    return applied;
-  }
-
-  async #run(query: Query, identity: Identity): Promise<void> {
-    const { udfPath: path, args } = query.request;
+  async #runQuery(request: AddQuery, identity: Identity, journal: string | null) {
+    const { udfPath: path, args } = request;
     const fault = this.#faults.take(path, "query");
     beforeRun(fault);
-    query.stale = false;
-    query.meanwhile = [];
-    const { journal } = query;
     const result = await this.#backend.runQuery({ path, args, identity, journal });
-    const meanwhile = query.meanwhile;
-    query.meanwhile = null;
-    query.result = result;
-    query.journal = result.journal;
-    query.stale = meanwhile.some(
-      (commit) => commit.ts > result.ts && commit.touches(result.readSet),
-    );
     this.#faults.record(path, result.outcome);
     await afterRun(fault);
+    return result;
   }
 
   // ---- the end ----
@@ -446,11 +380,6 @@ function tokenOf(message: ClientMessage & { type: "Authenticate" }): Token {
   }
 }
 
-function refuseComponents(path: string | null | undefined): void {
-  if (path === undefined || path === null || path === "") return;
-  throw badRequest("ComponentsUnsupported", "convex-local runs no components.");
-}
-
 function response(requestId: number, outcome: Outcome) {
   const { logLines } = outcome;
   if (outcome.status === "success") {
@@ -463,34 +392,5 @@ function response(requestId: number, outcome: Outcome) {
     result: errorMessage,
     ...(errorData === undefined ? {} : { errorData }),
     logLines,
-  };
-}
-
-/** What to tell the client of a query that ran; null when it knows already. */
-function queryModification(query: Query): StateModification | null {
-  const { outcome, journal } = query.result!;
-  const { queryId } = query.request;
-  const { logLines } = outcome;
-  // Each run has its own request id in the message; that alone is no news.
-  const digest =
-    outcome.status === "success"
-      ? `value ${JSON.stringify(outcome.value)}`
-      : `error ${JSON.stringify([
-          outcome.errorMessage.replace(/^\[Request ID: \w+\]/, ""),
-          outcome.errorData ?? null,
-        ])}`;
-  if (digest === query.sent) return null;
-  query.sent = digest;
-  if (outcome.status === "success") {
-    return { type: "QueryUpdated", queryId, value: outcome.value, logLines, journal };
-  }
-  const { errorMessage, errorData } = outcome;
-  return {
-    type: "QueryFailed",
-    queryId,
-    errorMessage,
-    ...(errorData === undefined ? {} : { errorData }),
-    logLines,
-    journal,
   };
 }
