@@ -38,7 +38,12 @@ async def raw_server(answer: bytes | None) -> AsyncIterator[tuple[str, asyncio.Q
     """A server that says `answer` to whatever comes, or nothing; yields its URL and what it saw."""
     seen: asyncio.Queue[str] = asyncio.Queue()
 
+    serving: set[asyncio.Task[None]] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        serving.add(task)
         with contextlib.suppress(ConnectionError):
             await reader.readuntil(b"\r\n\r\n")
             seen.put_nowait("asked")
@@ -52,6 +57,7 @@ async def raw_server(answer: bytes | None) -> AsyncIterator[tuple[str, asyncio.Q
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", seen
+        await asyncio.gather(*serving)
 
 
 def http(status: str, body: str, *headers: str) -> bytes:

@@ -11,6 +11,7 @@ from convex import ConvexInt64
 
 from .auth import AgentKey, AgentToken, TokenSource
 from .client import AsyncConvexClient
+from .encoding import RecordError
 from .errors import (
     AuthenticationError,
     BusyError,
@@ -33,7 +34,6 @@ from .records import (
     MessageRecord,
     ModelUsage,
     Record,
-    RecordError,
     RunEndedRecord,
     SessionEndedRecord,
     SessionResumedRecord,
