@@ -141,9 +141,13 @@ def check() -> None:
     import asyncio
 
     _settings().require("check")
-    from emma_agent.duties import check_configured_deployment
+    from emma_agent.deployment import Finding, check_deployment, worker_client
 
-    finding = asyncio.run(check_configured_deployment())
+    async def ask() -> Finding:
+        async with worker_client(get_settings()) as client:
+            return await check_deployment(client)
+
+    finding = asyncio.run(ask())
     if not finding.ok:
         typer.echo(f"{finding.event}: {finding.reason}. {finding.remedy}.", err=True)
         raise typer.Exit(1)
@@ -188,6 +192,8 @@ def _convex_for_development(command: Command) -> Iterator[None]:
     ) as local:
         typer.echo(f"convex-local is at {local.url}; its data is in {data_dir}.", err=True)
         _export(CONVEX_URL=local.url, CONVEX_AGENT_KEY=key.pem(), CONVEX_AGENT_ISSUER=key.issuer)
+        # Journals belong to these data: another database may be at this address tomorrow.
+        _export(EMMA_OUTBOX_DIR=str(settings.outbox_dir or data_dir / "outbox"))
         get_settings.cache_clear()
         yield
 

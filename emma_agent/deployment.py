@@ -1,7 +1,8 @@
-"""Is this the right Convex deployment? Asked once when a worker starts, never in a lesson.
+"""Which Convex deployment, as whom, and is it the right one?
 
-The answer is one line with a remedy. It stops nothing: lessons are held and their records
-wait on disk until the deployment is put right.
+The last is asked once when a worker starts, never in a lesson. The answer is one line with
+a remedy. It stops nothing: lessons are held and their records wait on disk until the
+deployment is put right.
 """
 
 from __future__ import annotations
@@ -9,7 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from emma_agent.logs import get_logger
+from emma_agent.settings import Settings
 from livekit.plugins.convex import (
+    AgentKey,
+    AgentToken,
     AsyncConvexClient,
     AuthenticationError,
     BusyError,
@@ -20,10 +25,14 @@ from livekit.plugins.convex import (
 )
 from livekit.plugins.convex.limits import RECORD_VERSION
 
-__all__ = ["CHECK_SUBJECT", "Finding", "check_deployment"]
+__all__ = ["Finding", "check_deployment", "where_and_as_whom", "worker_client"]
 
-CHECK_SUBJECT: Final = "guest:worker-check"
-"""Whom the worker's own token names: nobody's lesson."""
+log = get_logger(__name__)
+
+# Where convex-local listens. Nothing is lost while nobody answers there.
+_NO_DEPLOYMENT_URL: Final = "http://127.0.0.1:3210"
+# Whom the worker's own token names: nobody's lesson.
+_WORKER_SUBJECT: Final = "guest:worker"
 
 _FUNCTION: Final = "sessions:recordVersions"
 _HELD: Final = "lessons go on and their records wait on disk"
@@ -56,6 +65,29 @@ class Finding:
     def ok(self) -> bool:
         """The worker's records will be accepted."""
         return self.event == "convex.ready"
+
+
+def where_and_as_whom(settings: Settings) -> tuple[str, AgentKey]:
+    """The deployment's URL and the key to sign with.
+
+    `start` refuses to run without either. When another command line started this worker, a
+    student is already waiting: the lesson is held, and its journal keeps everything.
+    """
+    url = settings.deployment_url
+    try:
+        key = settings.agent_key()
+    except ConfigurationError as error:
+        log.error("convex.key_unusable", reason=str(error))
+        key = AgentKey.generate()
+    if url is None:
+        log.error("convex.not_configured", remedy="set CONVEX_URL; until then records wait on disk")
+    return url or _NO_DEPLOYMENT_URL, key
+
+
+def worker_client(settings: Settings) -> AsyncConvexClient:
+    """A client for the worker itself, outside of any lesson; needs a running loop."""
+    url, key = where_and_as_whom(settings)
+    return AsyncConvexClient(url, token=AgentToken(key, subject=_WORKER_SUBJECT))
 
 
 async def check_deployment(client: AsyncConvexClient, *, timeout_s: float = 10.0) -> Finding:

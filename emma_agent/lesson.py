@@ -13,7 +13,7 @@ import contextlib
 import json
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from emma_agent.context import (
@@ -41,7 +41,7 @@ log = get_logger(__name__)
 
 # How long a student who has joined waits for their own context before Emma greets them
 # as a guest. The query itself goes on.
-PREFETCH_TIMEOUT_S: Final = 2.0
+PREFETCH_TIMEOUT_S = 2.0
 _QUERY_TIMEOUT_S: Final = 10.0
 _FIRST_RETRY_S: Final = 1.0
 _LAST_RETRY_S: Final = 30.0
@@ -56,13 +56,6 @@ class JobIdentity:
     session: SessionIdentity
     participant_identity: str | None = None
 
-    @property
-    def subject(self) -> str:
-        """The `sub` of the agent's token in this lesson."""
-        if self.session.student_id is not None:
-            return f"student:{self.session.student_id}"
-        return f"guest:{self.session.session_key}"
-
 
 def identify(metadata: str) -> JobIdentity:
     """Read the job's metadata; what cannot be read makes a guest, with one log line.
@@ -72,9 +65,10 @@ def identify(metadata: str) -> JobIdentity:
             `participant_identity`, each optional. It travels inside a token that only
             the project's own backend can sign.
     """
+    # Known from here on, so that a guest's token can name the session.
     session_key = f"session_{uuid.uuid4().hex}"
     try:
-        session = SessionIdentity.from_metadata(metadata)
+        session = SessionIdentity.from_metadata(metadata).named(session_key)
     except ValueError as error:
         log.warning(
             "lesson.metadata_unusable",
@@ -83,8 +77,6 @@ def identify(metadata: str) -> JobIdentity:
             '{"student_id": "…", "lesson_id": "…"}',
         )
         return JobIdentity(SessionIdentity(session_key=session_key))
-    if session.session_key is None:
-        session = replace(session, session_key=session_key)
     participant: object = None
     with contextlib.suppress(ValueError, AttributeError):
         participant = json.loads(metadata).get("participant_identity")
@@ -123,7 +115,8 @@ class LessonState:
     def open(cls, metadata: str, *, url: str, key: AgentKey) -> LessonState:
         """Identify the student and start fetching what is known of them; do not wait."""
         identity = identify(metadata)
-        token = AgentToken(key, subject=identity.subject, student_id=identity.session.student_id)
+        who = identity.session
+        token = AgentToken(key, subject=who.subject, student_id=who.student_id)
         lesson = cls(identity, AsyncConvexClient(url=url, token=token))
         lesson.prefetch()
         return lesson
@@ -141,13 +134,14 @@ class LessonState:
         else:
             self._own(self._load_context(), "lesson.load_context")
 
-    async def ready(self, timeout_s: float = PREFETCH_TIMEOUT_S) -> None:
+    async def ready(self, timeout_s: float | None = None) -> None:
         """Wait for the first answer of Convex, good or bad.
 
         Args:
             timeout_s: seconds since it was asked, not since this call: connecting to the
-                room takes its time beside it.
+                room takes its time beside it. None: `PREFETCH_TIMEOUT_S`.
         """
+        timeout_s = PREFETCH_TIMEOUT_S if timeout_s is None else timeout_s
         try:
             async with asyncio.timeout_at(self._asked_at + timeout_s):
                 await self._first_answer.wait()

@@ -22,6 +22,7 @@ from livekit.agents import (
 )
 from livekit.agents.worker import ServerEnvOption
 
+from emma_agent.deployment import where_and_as_whom
 from emma_agent.duties import Duties
 from emma_agent.lesson import LessonState
 from emma_agent.logs import configure_logging, get_logger
@@ -29,7 +30,7 @@ from emma_agent.settings import Settings, get_settings
 from emma_agent.speech import build_speech, turn_handling
 from emma_agent.summary import session_summary
 from emma_agent.tutor import Tutor
-from livekit.plugins.convex import AgentKey, ConfigurationError, SessionRecorder
+from livekit.plugins.convex import SessionRecorder
 
 __all__ = ["server"]
 
@@ -45,9 +46,6 @@ LESSONS_PER_CORE = 8
 # LiveKit's hook may take 300 s; a student's last words are not worth keeping a worker
 # that is told to leave. What is not delivered by then stays on disk for the next sweep.
 DRAIN_TIMEOUT_S = 8.0
-
-# Where convex-local listens. Nothing is lost while nobody answers there.
-_NO_DEPLOYMENT_URL = "http://127.0.0.1:3210"
 
 
 def load_of(worker: AgentServer) -> float:
@@ -97,7 +95,7 @@ async def on_session_end(ctx: JobContext) -> None:
 async def entrypoint(ctx: JobContext) -> None:
     """Hold one lesson."""
     settings = get_settings()
-    url, key = deployment(settings)
+    url, key = where_and_as_whom(settings)
     lesson = LessonState.open(ctx.job.metadata, url=url, key=key)
     ctx.proc.userdata["lesson"] = lesson
     structlog.contextvars.bind_contextvars(
@@ -106,18 +104,7 @@ async def entrypoint(ctx: JobContext) -> None:
     await ctx.connect()
     await lesson.ready()
 
-    speech = build_speech(
-        settings,
-        language=lesson.plan.lesson.language if lesson.plan.lesson else None,
-        rate=lesson.plan.preferences.speech_rate,
-    )
-    agent_session = AgentSession[LessonState](
-        userdata=lesson,
-        stt=speech.stt,
-        llm=speech.llm,
-        tts=speech.tts,
-        turn_handling=turn_handling(settings),
-    )
+    agent_session = new_agent_session(lesson, settings)
     lesson.recorder = SessionRecorder.attach(
         agent_session,
         ctx=ctx,
@@ -137,18 +124,18 @@ async def entrypoint(ctx: JobContext) -> None:
     lesson.follow_plan()
 
 
-def deployment(settings: Settings) -> tuple[str, AgentKey]:
-    """Where and as whom to call Convex.
-
-    `start` refuses what is missing here. When another command line started this worker,
-    a student is already waiting: the lesson is held, and its journal keeps everything.
-    """
-    url = settings.deployment_url
-    try:
-        key = settings.agent_key()
-    except ConfigurationError as error:
-        log.error("convex.key_unusable", reason=str(error))
-        key = AgentKey.generate()
-    if url is None:
-        log.error("convex.not_configured", remedy="set CONVEX_URL; until then records wait on disk")
-    return url or _NO_DEPLOYMENT_URL, key
+def new_agent_session(lesson: LessonState, settings: Settings) -> AgentSession[LessonState]:
+    """LiveKit's session of this lesson, with the ears, the mind and the voice it needs."""
+    taught = lesson.plan.lesson
+    speech = build_speech(
+        settings,
+        language=taught.language if taught else None,
+        rate=lesson.plan.preferences.speech_rate,
+    )
+    return AgentSession(
+        userdata=lesson,
+        stt=speech.stt,
+        llm=speech.llm,
+        tts=speech.tts,
+        turn_handling=turn_handling(settings),
+    )

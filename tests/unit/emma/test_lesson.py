@@ -51,7 +51,7 @@ def events(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_metadata_names_the_student() -> None:
     identity = identify('{"student_id": "k57", "session_key": "s1", "participant_identity": "web"}')
     assert (identity.session.student_id, identity.session.session_key) == ("k57", "s1")
-    assert (identity.subject, identity.participant_identity) == ("student:k57", "web")
+    assert (identity.session.subject, identity.participant_identity) == ("student:k57", "web")
 
 
 def test_without_metadata_it_is_a_guest_of_a_session_of_their_own(
@@ -59,7 +59,7 @@ def test_without_metadata_it_is_a_guest_of_a_session_of_their_own(
 ) -> None:
     first, second = identify(""), identify("")
     assert first.session.student_id is None
-    assert first.subject == f"guest:{first.session.session_key}"
+    assert first.session.subject == f"guest:{first.session.session_key}"
     assert first.session.session_key != second.session.session_key
     assert first.participant_identity is None
 

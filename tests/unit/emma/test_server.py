@@ -1,0 +1,300 @@
+"""The entrypoint in process: a lesson starts whatever Convex does, and everything is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from livekit.agents import (
+    NOT_GIVEN,
+    Agent,
+    AgentSession,
+    JobExecutorType,
+    JobProcess,
+    room_io,
+)
+from livekit.agents.testing import fake_job_context
+
+from convex import ConvexError
+from emma_agent import lesson as lesson_module, server as app
+from emma_agent.deployment import worker_client
+from emma_agent.lesson import LessonState
+from emma_agent.settings import Settings, get_settings
+from livekit.plugins.convex import AgentKey, Recovery
+from livekit.plugins.convex.testing import FakeConvex
+from tests.support.folded import Folded
+from tests.support.scripted_llm import ScriptedLLM, call
+from tests.support.wire import plan, tutoring_context
+
+STUDENT = '{"student_id": "student_1", "lesson_id": "lesson_1", "session_key": "s1"}'
+
+
+class TextSession(AgentSession[LessonState]):
+    """A session without a room. LiveKit's own stays in charge of everything else."""
+
+    room_options: room_io.RoomOptions
+
+    async def start(self, agent: Agent, **options: Any) -> None:  # type: ignore[override]
+        self.room_options = options["room_options"]
+        await super().start(agent, capture_run=True)
+
+
+class Worker:
+    """Runs jobs as LiveKit's job process does, in this process."""
+
+    def __init__(self) -> None:
+        self.model = ScriptedLLM("Hello!", call("get_student_profile"), "Your name is Ana.")
+        self.session: TextSession | None = None
+
+    def new_session(self, lesson: LessonState, settings: Settings) -> TextSession:
+        self.session = TextSession(
+            userdata=lesson,
+            llm=self.model,
+            vad=None,
+            turn_handling={"turn_detection": "manual"},
+        )
+        return self.session
+
+    @asynccontextmanager
+    async def job(self, metadata: str) -> AsyncIterator[TextSession]:
+        """One job from its entrypoint to its hooks; ends when the block is left."""
+        with fake_job_context(job_metadata=metadata) as ctx:
+            await app.entrypoint(ctx)
+            assert self.session is not None
+            yield self.session
+            await self.session.aclose()
+            await app.on_session_end(ctx)
+
+
+@pytest.fixture
+def worker(convex: FakeConvex, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Worker]:
+    for name in list(os.environ):
+        if name.startswith(("LIVEKIT_", "OPENAI_", "CONVEX_", "NEXT_PUBLIC_", "EMMA_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("CONVEX_URL", convex.url)
+    monkeypatch.setenv("CONVEX_AGENT_KEY", AgentKey.generate().pem())
+    monkeypatch.setenv("EMMA_OUTBOX_DIR", str(tmp_path))
+    worker = Worker()
+    monkeypatch.setattr(app, "new_agent_session", worker.new_session)
+    monkeypatch.setattr(app, "DRAIN_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(lesson_module, "PREFETCH_TIMEOUT_S", 0.2)
+    get_settings.cache_clear()
+    yield worker
+    get_settings.cache_clear()
+
+
+@pytest.fixture
+async def folded(convex: FakeConvex) -> Folded:
+    """A deployment where everything is right."""
+    convex.on("students:tutoringContext", lambda args: tutoring_context())
+    await convex.set_value("sessions:plan", plan())
+    return Folded(convex)
+
+
+@pytest.fixture(autouse=True)
+def logs(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO, logger="emma_agent")
+    return caplog
+
+
+def events(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Emma's own entries, in order."""
+    return [r.getMessage() for r in caplog.records if r.name.startswith("emma_agent.")]
+
+
+def journals(directory: Path) -> list[Path]:
+    return sorted(directory.glob("*.journal"))
+
+
+async def test_a_lesson_is_recorded_turn_by_turn(worker: Worker, folded: Folded) -> None:
+    async with worker.job(STUDENT) as session:
+        await session.run(user_input="What is in my profile?")
+    kinds = [record["kind"] for record in folded.only_run]
+    assert kinds[0] == "sessionStarted"
+    assert kinds[-2:] == ["sessionEnded", "runEnded"]
+    [started] = folded.of_kind("sessionStarted")
+    assert (started["sessionKey"], started["lessonId"], started["agentName"]) == (
+        "s1",
+        "lesson_1",
+        "emma",
+    )
+    assert folded.said() == [
+        ("assistant", "Hello!"),
+        ("user", "What is in my profile?"),
+        ("assistant", "Your name is Ana."),
+    ]
+    [tool] = folded.of_kind("toolCall")
+    assert (tool["name"], tool["isError"]) == ("get_student_profile", False)
+    assert "Ana" in tool["output"]
+
+
+async def test_the_lesson_ends_with_one_line_of_counts_and_nobodys_words(
+    worker: Worker, folded: Folded, logs: pytest.LogCaptureFixture
+) -> None:
+    async with worker.job(STUDENT) as session:
+        await session.run(user_input="What is in my profile?")
+    [line] = [record for record in logs.records if record.getMessage() == "session.closed"]
+    assert {
+        key: line.__dict__[key]
+        for key in ("session_key", "student_messages", "emma_messages", "tool_calls", "pending")
+    } == {
+        "session_key": "s1",
+        "student_messages": 1,
+        "emma_messages": 2,
+        "tool_calls": 1,
+        "pending": 0,
+    }
+    written = str([record.__dict__ for record in logs.records])
+    assert "profile?" not in written
+    assert "Ana" not in written
+
+
+async def test_convex_is_away_from_before_the_lesson_until_after_it(
+    worker: Worker, convex: FakeConvex, logs: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """The lesson is held as a guest's; recovery delivers every word afterwards."""
+    await convex.stop()
+    async with worker.job(STUDENT) as session:
+        assert session.userdata.degraded
+        await session.run(user_input="Hello Emma")
+    assert events(logs) == ["lesson.context_failed", "session.closed"]
+    assert len(journals(tmp_path)) == 1
+
+    folded = Folded(convex)
+    await convex.start()
+    await deliver_what_is_left(convex, tmp_path)
+
+    assert ("user", "Hello Emma") in folded.said()
+    assert folded.only_run[-1]["kind"] == "runEnded"
+    assert journals(tmp_path) == []
+
+
+async def test_a_silent_convex_does_not_delay_the_greeting(
+    worker: Worker, convex: FakeConvex, folded: Folded, logs: pytest.LogCaptureFixture
+) -> None:
+    convex.hang_next("students:tutoringContext")
+    async with worker.job(STUDENT) as session:
+        assert session.userdata.degraded
+        assert first_words(session) == "Hello!"
+    assert events(logs)[0] == "lesson.context_late"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "event"),
+    [("", "lesson.metadata_unusable"), ("{", "lesson.metadata_unusable")],
+)
+async def test_bad_metadata_makes_a_guests_lesson(
+    worker: Worker,
+    folded: Folded,
+    logs: pytest.LogCaptureFixture,
+    metadata: str,
+    event: str,
+) -> None:
+    async with worker.job(metadata) as session:
+        assert session.userdata.context is None
+        await session.run(user_input="Hello")
+    assert events(logs) == [event, "session.closed"]
+    assert ("user", "Hello") in folded.said()
+
+
+async def test_a_student_who_does_not_exist_has_a_guests_lesson(
+    worker: Worker, convex: FakeConvex, folded: Folded, logs: pytest.LogCaptureFixture
+) -> None:
+    def unknown(args: object) -> object:
+        raise ConvexError("…", {"code": "student_unknown", "message": "…"})
+
+    convex.on("students:tutoringContext", unknown)
+    convex.on("sessions:plan", unknown)
+    async with worker.job(STUDENT) as session:
+        await session.run(user_input="Hello")
+    assert events(logs) == ["lesson.student_unknown", "session.closed"]
+    assert ("user", "Hello") in folded.said()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "event"),
+    [
+        ("CONVEX_AGENT_KEY", "", "convex.key_unusable"),
+        ("CONVEX_AGENT_KEY", "-----BEGIN nothing", "convex.key_unusable"),
+        ("CONVEX_URL", "", "convex.not_configured"),
+    ],
+)
+async def test_a_worker_started_past_the_checks_still_holds_the_lesson(
+    worker: Worker,
+    monkeypatch: pytest.MonkeyPatch,
+    logs: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    variable: str,
+    value: str,
+    event: str,
+) -> None:
+    """`python -m livekit.agents start emma_agent/server.py` does not ask our settings first."""
+    monkeypatch.setenv(variable, value)
+    get_settings.cache_clear()
+    async with worker.job("") as session:
+        await session.run(user_input="Hello")
+    assert event in events(logs)
+    assert len(journals(tmp_path)) == 1
+
+
+async def test_a_foreign_key_holds_the_journal(
+    worker: Worker, convex: FakeConvex, folded: Folded, tmp_path: Path
+) -> None:
+    convex.accepts = lambda token: False
+    async with worker.job(STUDENT) as session:
+        await session.run(user_input="Hello")
+    assert len(journals(tmp_path)) == 1
+    convex.accepts = None
+    await deliver_what_is_left(convex, tmp_path)
+    assert ("user", "Hello") in folded.said()
+
+
+async def test_only_the_participant_in_the_metadata_is_listened_to(
+    worker: Worker, folded: Folded
+) -> None:
+    async with worker.job('{"participant_identity": "sam"}') as session:
+        assert session.room_options.participant_identity == "sam"
+    async with worker.job("{}") as session:
+        assert session.room_options.participant_identity is NOT_GIVEN
+
+
+async def test_a_job_that_fails_before_its_session_leaves_nothing_open(
+    worker: Worker, folded: Folded, logs: pytest.LogCaptureFixture
+) -> None:
+    with fake_job_context(job_metadata=STUDENT) as ctx:
+
+        async def fail(*args: object, **kwargs: object) -> None:
+            raise RuntimeError("room is gone")
+
+        ctx.connect = fail  # type: ignore[method-assign]
+        with pytest.raises(RuntimeError, match="room is gone"):
+            await app.entrypoint(ctx)
+        await app.on_session_end(ctx)
+    [line] = [record for record in logs.records if record.getMessage() == "session.closed"]
+    assert line.__dict__["started"] is False
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("lesson.")]
+
+
+def test_sigterm_is_ignored_in_job_processes_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    ignored: list[int] = []
+    monkeypatch.setattr(signal, "signal", lambda number, action: ignored.append(number))
+    for executor in (JobExecutorType.THREAD, JobExecutorType.PROCESS):
+        app.set_up_process(JobProcess(executor_type=executor, user_arguments=None, http_proxy=None))
+    assert ignored == [signal.SIGTERM]
+
+
+def first_words(session: TextSession) -> str | None:
+    return session.history.messages()[0].text_content
+
+
+async def deliver_what_is_left(convex: FakeConvex, directory: Path) -> None:
+    """What the worker's main process does with the journals of ended runs."""
+    async with worker_client(get_settings()) as client:
+        await Recovery(client, directory=directory).sweep()
