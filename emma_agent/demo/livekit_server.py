@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["LiveKitServer", "ServerMissingError"]
+__all__ = ["LiveKitServer", "ServerMissingError", "free_port"]
 
 # The server gives no job to a worker that reports a load of 0.7 or more (`agents.target_load`);
 # a demo on a busy machine has one worker and would wait for ever.
@@ -48,8 +48,8 @@ class LiveKitServer:
             binary=Path(found),
             api_key=f"demo{secrets.token_hex(4)}",
             api_secret=secrets.token_hex(32),
-            port=_free_port(socket.SOCK_STREAM),
-            udp_port=_free_port(socket.SOCK_DGRAM),
+            port=free_port(),
+            udp_port=free_port(socket.SOCK_DGRAM),
         )
 
     @property
@@ -89,7 +89,7 @@ class LiveKitServer:
         return {"LIVEKIT_CONFIG": json.dumps(config)}
 
 
-def _free_port(kind: socket.SocketKind) -> int:
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
     """A port that was free a moment ago."""
     with socket.socket(socket.AF_INET, kind) as held:
         held.bind(("127.0.0.1", 0))

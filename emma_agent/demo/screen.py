@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,8 +98,10 @@ class Screen:
             self._rows.task_done()
 
     async def flush(self) -> None:
-        """Wait until every row so far is printed; `print_rows` must be running."""
-        await self._rows.join()
+        """Wait until every row so far is printed, for as long as one may take."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2 * self._pair_timeout_s):
+                await self._rows.join()
 
     def caption(self) -> None:
         """Say which instants the times are between."""

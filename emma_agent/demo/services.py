@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from emma_agent.demo.children import Child, ChildEndedError
-from emma_agent.demo.livekit_server import LiveKitServer
+from emma_agent.demo.livekit_server import LiveKitServer, free_port
 from emma_agent.demo.plan import Deployment, Plan, StageError, clean_environment
 from emma_agent.demo.screen import Screen
 
@@ -60,35 +62,33 @@ async def run_services(
         ServerMissingError: there is no livekit-server.
     """
     server = LiveKitServer.choose(ROOT)
+    deployment = plan.convex or _local_deployment()
     base = clean_environment()
     async with AsyncExitStack() as stack:
 
-        async def start(
+        def start(
             name: str, command: list[str], env: Mapping[str, str], *, grace_s: float
         ) -> Child:
             log = directory / f"{name.split()[-1].lower()}.log"
-            child = _running(Child, name, command, {**base, **env}, log, children, grace_s)
-            return await stack.enter_async_context(child)
+            child = Child(name, command, env={**base, **env}, log=log)
+            stack.push_async_callback(_end, child, children, grace_s)
+            children.add(child)
+            return child
 
-        livekit = await start("The LiveKit server", server.command, server.env, grace_s=1.0)
-        needed = [livekit]
+        # All at once, on ports chosen beforehand: most of it is Python importing, and two
+        # cores import two things at a time.
+        livekit = start("The LiveKit server", server.command, server.env, grace_s=1.0)
+        speech = None
         models = plan.openai or {}
         if plan.openai is None:
-            command = [sys.executable, "-m", "emma_agent.demo.speech", "--port", "0"]
-            speech = await start(
-                "The offline speech", [*command, "--exit-with-parent"], {}, grace_s=2.0
-            )
-            needed.append(speech)
-        deployment = await stack.enter_async_context(_convex(plan.convex, directory))
-        convex_log = None if plan.convex else directory / "convex.log"
-        student_id, lesson_id = await _seed(deployment, convex_log)
-        screen.ready("Convex" if plan.convex else "convex-local, with a student and a lesson")
-        await _until_answers(livekit, server.health_url)
-        screen.ready("LiveKit server")
-        if plan.openai is None:
-            models = {"OPENAI_BASE_URL": await _speech_url(speech), "OPENAI_API_KEY": "offline"}
-            screen.ready("offline speech: Whisper tiny.en, espeak-ng, and the script")
-        worker = await start(
+            port = free_port()
+            command = [sys.executable, "-m", "emma_agent.demo.speech", "--port", str(port)]
+            speech = start("The offline speech", [*command, "--exit-with-parent"], {}, grace_s=2.0)
+            models = {
+                "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1",
+                "OPENAI_API_KEY": "offline",
+            }
+        worker = start(
             "The worker",
             [sys.executable, "-m", "emma_agent", "dev"],
             {
@@ -106,76 +106,72 @@ async def run_services(
             # An interrupted lesson delivers its last records first.
             grace_s=8.0,
         )
-        needed.append(worker)
-        try:
-            await worker.wait_for(
-                lambda: "registered worker" in _text(worker.log), timeout_s=_WORKER_S
-            )
-        except TimeoutError:
-            raise StageError(
-                f"The worker did not register with LiveKit within {_WORKER_S:g} s.", log=worker.log
-            ) from None
+        convex_log = None
+        if plan.convex is None:
+            convex_log = directory / "convex.log"
+            deployment = await stack.enter_async_context(_convex_local(deployment, convex_log))
+        student_id, lesson_id = await _seed(deployment, convex_log)
+        screen.ready("Convex" if plan.convex else "convex-local, with a student and a lesson")
+        await _until_answers(livekit, server.health_url)
+        screen.ready("LiveKit server")
+        if speech is not None:
+            await _until_logged(speech, '"event": "ready"', timeout_s=_SPEECH_S)
+            screen.ready("offline speech: Whisper tiny.en, espeak-ng, and the script")
+        await _until_logged(worker, "registered worker", timeout_s=_WORKER_S)
         screen.ready("worker (python -m emma_agent dev)")
         yield Services(
             livekit=server,
             deployment=deployment,
             student_id=student_id,
             lesson_id=lesson_id,
-            needed=tuple(needed),
+            needed=tuple(child for child in (livekit, speech, worker) if child is not None),
             worker=worker,
         )
 
 
-@asynccontextmanager
-async def _running(
-    make: type[Child],
-    name: str,
-    command: list[str],
-    env: Mapping[str, str],
-    log: Path,
-    children: set[Child],
-    grace_s: float,
-) -> AsyncIterator[Child]:
-    child = make(name, command, env=env, log=log)
-    children.add(child)
-    try:
-        yield child
-    finally:
-        await child.stop(grace_s=grace_s)
-        children.discard(child)
+async def _end(child: Child, children: set[Child], grace_s: float) -> None:
+    await child.stop(grace_s=grace_s)
+    children.discard(child)
+
+
+def _local_deployment() -> Deployment:
+    """Where convex-local will be, and a key of this run alone; it makes its own admin key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    url = f"http://127.0.0.1:{free_port()}"
+    return Deployment(url=url, admin_key="", agent={"CONVEX_AGENT_KEY": pem.decode()})
 
 
 @asynccontextmanager
-async def _convex(given: Deployment | None, directory: Path) -> AsyncIterator[Deployment]:
-    if given is not None:
-        yield given
-        return
+async def _convex_local(chosen: Deployment, log: Path) -> AsyncIterator[Deployment]:
     # Here, not above: it takes as long to import as the processes take to start.
     from emma_agent.convex_local import ConvexLocal, ConvexLocalError
+    from livekit.plugins.convex import AgentKey
 
-    log = directory / "convex.log"
     with log.open("a", buffering=1, encoding="utf-8") as sink:
+
+        def write(line: str) -> None:
+            # From a thread that may outlast the file by a line.
+            with contextlib.suppress(ValueError):
+                sink.write(f"{line}\n")
+
         try:
-            starting = ConvexLocal.start(
-                db=directory / "convex.sqlite3", on_log=lambda line: _write(sink, line)
-            )
-            local = await starting.__aenter__()
+            local = await ConvexLocal.start(
+                db=log.with_suffix(".sqlite3"),
+                port=urlsplit(chosen.url).port or 0,
+                agent_key=AgentKey.from_env(chosen.agent),
+                on_log=write,
+            ).__aenter__()
         except ConvexLocalError as error:
-            raise StageError(str(error), log=log) from error
+            raise StageError(str(error)) from error
         try:
-            agent = {
-                "CONVEX_AGENT_KEY": local.agent_key.pem(),
-                "CONVEX_AGENT_ISSUER": local.agent_key.issuer,
-            }
-            yield Deployment(local.url, local.admin_key, agent)
+            yield replace(chosen, admin_key=local.admin_key)
         finally:
-            await starting.__aexit__(None, None, None)
-
-
-def _write(sink: object, line: str) -> None:
-    # From a thread that may outlast the file by a line.
-    with contextlib.suppress(ValueError):
-        sink.write(f"{line}\n")  # type: ignore[attr-defined]
+            await local.__aexit__(None, None, None)
 
 
 async def _seed(deployment: Deployment, log: Path | None) -> tuple[str, str]:
@@ -227,23 +223,13 @@ async def _until_answers(child: Child, url: str) -> None:
             ) from None
 
 
-async def _speech_url(speech: Child) -> str:
-    def ready() -> dict[str, str] | None:
-        for line in _text(speech.log).splitlines():
-            with contextlib.suppress(ValueError):
-                event = json.loads(line)
-                if isinstance(event, dict) and event.get("event") == "ready":
-                    return event
-        return None
+async def _until_logged(child: Child, text: str, *, timeout_s: float) -> None:
+    def logged() -> bool:
+        return text in child.log.read_text(encoding="utf-8", errors="replace")
 
     try:
-        await speech.wait_for(lambda: ready() is not None, timeout_s=_SPEECH_S)
+        await child.wait_for(logged, timeout_s=timeout_s)
     except TimeoutError:
         raise StageError(
-            f"The offline speech was not ready within {_SPEECH_S:g} s.", log=speech.log
+            f"{child.name} was not ready within {timeout_s:g} s.", log=child.log
         ) from None
-    return (ready() or {})["url"]
-
-
-def _text(log: Path) -> str:
-    return log.read_text(encoding="utf-8", errors="replace")
