@@ -1,4 +1,9 @@
 /** The embedded backend: one project's functions on one SQLite file. */
+import { Engine } from "./engine.ts";
+import { applySchema } from "./migrate.ts";
+import { loadProgram } from "./program.ts";
+import { Scheduler } from "./scheduler.ts";
+import { Store } from "./store.ts";
 import type {
   ActionCall,
   Analyzed,
@@ -17,47 +22,67 @@ export type * from "./types.ts";
 export { CompileError, FunctionError, StorageError } from "./errors.ts";
 export { ReadSet } from "./readset.ts";
 
-const pending = (): never => {
-  throw new Error("convex-local: the engine is being built");
-};
-
 export class Backend {
+  private readonly options: BackendOptions;
+  private readonly engine: Engine;
+  private readonly scheduler: Scheduler;
+  private closed = false;
+
   /**
    * Opens the database, bundles the project and starts its scheduler.
    *
-   * @throws CompileError when `convex/` does not compile.
+   * Sets the process's time zone to UTC, which is the backend's.
+   *
+   * @throws CompileError when `convex/` does not compile or existing rows do not fit its schema.
+   * @throws StorageError when the database file cannot be used.
    */
   static async open(options: BackendOptions): Promise<Backend> {
-    return new Backend(options);
+    process.env["TZ"] = "UTC";
+    const program = await loadProgram(options.projectDir, options.env);
+    const store = await Store.open(options.dbPath);
+    try {
+      applySchema(store, program.schema);
+      for (const warning of program.warnings) options.log(warning);
+      const backend = new Backend(options, new Engine(store, program, options.log));
+      backend.scheduler.start();
+      return backend;
+    } catch (error) {
+      store.close();
+      throw error;
+    }
   }
 
-  private constructor(_options: BackendOptions) {}
-
-  async runQuery(_call: QueryCall): Promise<QueryOutcome> {
-    return pending();
+  private constructor(options: BackendOptions, engine: Engine) {
+    this.options = options;
+    this.engine = engine;
+    this.scheduler = new Scheduler(engine, options.log);
   }
 
-  async runMutation(_call: MutationCall): Promise<MutationOutcome> {
-    return pending();
+  async runQuery(call: QueryCall): Promise<QueryOutcome> {
+    return this.engine.query(call, "public");
   }
 
-  async runAction(_call: ActionCall): Promise<Outcome> {
-    return pending();
+  async runMutation(call: MutationCall): Promise<MutationOutcome> {
+    return this.engine.mutation(call, "public");
+  }
+
+  async runAction(call: ActionCall): Promise<Outcome> {
+    return await this.engine.action(call, "public");
   }
 
   /** Hears every commit, after it is durable; returns the function that stops listening. */
-  onCommit(_listener: CommitListener): () => void {
-    return pending();
+  onCommit(listener: CommitListener): () => void {
+    return this.engine.listen(listener);
   }
 
   /** Nanoseconds since the epoch of the newest commit; never decreases, also across restarts. */
   currentTs(): bigint {
-    return pending();
+    return this.engine.currentTs();
   }
 
   /** Type of a function, whatever its visibility; null when there is none of that name. */
-  functionType(_path: string): FunctionType | null {
-    return pending();
+  functionType(path: string): FunctionType | null {
+    return this.engine.find(path)?.type ?? null;
   }
 
   /**
@@ -66,18 +91,28 @@ export class Backend {
    * @throws CompileError and keeps the old ones.
    */
   async reload(): Promise<void> {
-    return pending();
+    const program = await loadProgram(this.options.projectDir, this.options.env);
+    if (this.closed) return;
+    applySchema(this.engine.store, program.schema);
+    this.engine.program = program;
+    for (const warning of program.warnings) this.options.log(warning);
+    this.scheduler.programChanged();
+    this.engine.announceReload();
   }
 
   authConfig(): AuthProvider[] {
-    return pending();
+    return this.engine.program.authProviders;
   }
 
   analyzed(): Analyzed {
-    return pending();
+    return this.engine.program.analyzed;
   }
 
+  /** Stops the scheduler and closes the file. Actions that still run count as failed. */
   async close(): Promise<void> {
-    return pending();
+    if (this.closed) return;
+    this.closed = true;
+    this.scheduler.stop();
+    this.engine.store.close();
   }
 }

@@ -10,7 +10,6 @@
 import { Buffer } from "node:buffer";
 import {
   bytesOf,
-  float64Of,
   int64Of,
   kindOf,
   type JSONObject,
@@ -105,7 +104,7 @@ function write(out: Writer, value: MaybeValue): void {
       return out.uint64(BigInt.asUintN(64, int64Of(value as JSONValue)) ^ SIGN);
     case "float64":
       out.byte(FLOAT64);
-      return out.uint64(orderedFloat(float64Of(value as JSONValue)));
+      return out.uint64(orderedFloat(floatBits(value as JSONValue)));
     case "boolean":
       return out.byte(value === true ? TRUE : FALSE);
     case "string":
@@ -128,14 +127,19 @@ function write(out: Writer, value: MaybeValue): void {
   }
 }
 
-const floatBits = Buffer.alloc(8);
+const scratch = Buffer.alloc(8);
 
-/** Bits of a float, so that unsigned order is numeric order: negatives inverted, others raised. */
-function orderedFloat(value: number): bigint {
-  floatBits.writeDoubleBE(value);
-  const bits = floatBits.readBigUInt64BE();
-  return bits & SIGN ? bits ^ ALL : bits | SIGN;
+/** From the encoded form where there is one: a NaN's sign does not survive a JavaScript number. */
+function floatBits(value: JSONValue): bigint {
+  if (typeof value !== "number") {
+    return Buffer.from((value as { $float: string }).$float, "base64").readBigUInt64LE();
+  }
+  scratch.writeDoubleBE(value);
+  return scratch.readBigUInt64BE();
 }
+
+/** Bits so that unsigned order is numeric order: negatives inverted, others raised. */
+const orderedFloat = (bits: bigint): bigint => (bits & SIGN ? bits ^ ALL : bits | SIGN);
 
 /** The smallest key greater than every key that begins with `prefix`; null when there is none. */
 export function afterPrefix(prefix: Buffer): Buffer | null {

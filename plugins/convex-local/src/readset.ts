@@ -36,6 +36,12 @@ export class WriteSet {
     else keys.push(key);
   }
 
+  addAll(other: WriteSet): void {
+    for (const [index, keys] of other.keys) {
+      for (const key of keys) this.add(index, key);
+    }
+  }
+
   get isEmpty(): boolean {
     return this.keys.size === 0;
   }
