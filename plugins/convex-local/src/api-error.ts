@@ -4,6 +4,7 @@
  *
  * Names, codes and statuses follow the open source backend, `crates/errors/src/lib.rs`.
  */
+import { randomBytes } from "node:crypto";
 
 /** What the client is to make of it; decides the HTTP status and how a WebSocket ends. */
 export type ApiErrorKind =
@@ -108,4 +109,9 @@ export function tooManyRequests(): ApiError {
 export function refuseComponents(path: unknown): void {
   if (path === undefined || path === null || path === "") return;
   throw badRequest("ComponentsUnsupported", "convex-local runs no components.");
+}
+
+/** What a caller reads of a function's error: a development deployment tells it in full. */
+export function serverError(message: string): string {
+  return `[Request ID: ${randomBytes(8).toString("hex")}] Server Error\n${message}`;
 }

@@ -4,7 +4,7 @@
  * Follows `crates/local_backend/src/public_api.rs` of the backend. A function that fails is HTTP
  * 200 with `status: "error"`; any other status is the deployment's own answer.
  */
-import { ApiError, badRequest, refuseComponents } from "./api-error.ts";
+import { ApiError, badRequest, refuseComponents, serverError } from "./api-error.ts";
 import { afterRun, beforeRun, rollback } from "./faults.ts";
 import { chooseFormat, exportValue } from "./format.ts";
 import type { Call, Reply, Route } from "./http.ts";
@@ -158,7 +158,7 @@ function encodeOutcome(outcome: Outcome, format: unknown, client: string | undef
   const { errorMessage, errorData } = outcome;
   return {
     status: "error",
-    errorMessage,
+    errorMessage: serverError(errorMessage),
     ...(errorData === undefined ? {} : { errorData: exportValue(errorData, wanted) }),
     ...logLines,
   };

@@ -1,5 +1,5 @@
 /** The queries one client subscribes to: which are stale, and what it was last told of each. */
-import { badRequest, refuseComponents } from "./api-error.ts";
+import { badRequest, refuseComponents, serverError } from "./api-error.ts";
 import type { AddQuery, StateModification } from "./sync-protocol.ts";
 import type { Commit, Identity, QueryOutcome } from "./types.ts";
 
@@ -134,14 +134,12 @@ function takeNews(query: Query): StateModification[] {
       : [];
   }
   const { errorMessage, errorData } = outcome;
-  // Each run has its own request id in the message; that alone is no news.
-  const message = errorMessage.replace(/^\[Request ID: \w+\]/, "");
-  if (!isNews(query, ["error", message, errorData ?? null])) return [];
+  if (!isNews(query, ["error", errorMessage, errorData ?? null])) return [];
   return [
     {
       type: "QueryFailed",
       queryId,
-      errorMessage,
+      errorMessage: serverError(errorMessage),
       ...(errorData === undefined ? {} : { errorData }),
       logLines,
       journal,

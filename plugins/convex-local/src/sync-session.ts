@@ -9,7 +9,7 @@
  * - all queries are valid at the timestamp of the Transition that carries them;
  * - after an error nothing more is processed: the client sends it all again.
  */
-import { ApiError, badRequest, refuseComponents, toApiError } from "./api-error.ts";
+import { ApiError, badRequest, refuseComponents, serverError, toApiError } from "./api-error.ts";
 import { NOBODY } from "./auth.ts";
 import type { Authenticated, Authenticator, Token } from "./auth.ts";
 import type { Backend } from "./backend.ts";
@@ -389,7 +389,7 @@ function response(requestId: number, outcome: Outcome) {
   return {
     requestId,
     success: false,
-    result: errorMessage,
+    result: serverError(errorMessage),
     ...(errorData === undefined ? {} : { errorData }),
     logLines,
   };
