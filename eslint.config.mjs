@@ -17,12 +17,20 @@ export default defineConfig([
     extends: [tseslint.configs.strictTypeChecked],
     languageOptions: {
       parserOptions: {
-        projectService: true,
+        projectService: {
+          // Part of tests/tsconfig.json, which the service does not find from where they lie.
+          allowDefaultProject: ["vitest.config.ts", "scripts/*.ts"],
+          defaultProject: "tests/tsconfig.json",
+        },
         tsconfigRootDir: import.meta.dirname,
       },
     },
     rules: {
       "@typescript-eslint/restrict-template-expressions": ["error", { allowNumber: true }],
+      "@typescript-eslint/no-unused-vars": [
+        "error",
+        { ignoreRestSiblings: true, argsIgnorePattern: "^_" },
+      ],
       // `(x) => doIt(x)` where the callback's result is not used reads better without braces.
       "@typescript-eslint/no-confusing-void-expression": ["error", { ignoreArrowShorthand: true }],
     },

@@ -142,7 +142,7 @@ export default defineSchema({
     messageCount: v.number(),
     toolCallCount: v.number(),
     errorCount: v.number(),
-    /** The latest `createdAt` of any record. */
+    /** The latest `createdAt` of a record that a living run makes. */
     lastRecordAt: v.number(),
     /** Sums over the runs, by model: at most 64, further ones are summed as one called "other". */
     usage: v.array(vModelUsage),
@@ -172,8 +172,9 @@ export default defineSchema({
     startedSpeakingAt: v.optional(v.number()),
     stoppedSpeakingAt: v.optional(v.number()),
     metrics: v.optional(vMessageMetrics),
-    /** The record that the contents come from, where the item was repeated. */
+    /** The records that words and timings come from, where the item was repeated. */
     contentFrom: v.optional(vPlace),
+    timingsFrom: v.optional(vPlace),
   })
     .index("by_sessionId_and_runStartedAt_and_createdAt_and_seq", [
       "sessionId",
@@ -182,6 +183,7 @@ export default defineSchema({
       "seq",
     ])
     .index("by_sessionId_and_itemId", ["sessionId", "itemId"])
+    .index("by_sessionId_and_transcriptOf", ["sessionId", "transcriptOf"])
     .index("by_runId_and_provisional_and_seq", ["runId", "provisional", "seq"]),
 
   // One row per student and lesson. Written when a session is settled (here: by seeding), read by

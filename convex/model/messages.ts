@@ -30,10 +30,11 @@ export function toMessage(row: Doc<"messages">): Message {
 }
 
 /**
- * Stores a committed item, or a newer snapshot of one that is there.
+ * Stores a committed item, or a further snapshot of one that is there.
  *
- * Contents come from the latest record of the item, its place in the session from the earliest:
- * a repeat mends a message where it stands.
+ * A repeat mends a message where it stands: its place in the session comes from the earliest record
+ * of the item, what was said from the latest, timings from the latest that has any. Each of the
+ * three is decided by the records' places, so the order of arrival is free.
  *
  * @returns 1 if the item is new to the session, else 0.
  */
@@ -42,7 +43,7 @@ export async function foldMessage(
   run: JoinedRun,
   record: RecordOf<"message">,
 ): Promise<0 | 1> {
-  if (record.role === "user") await dropTranscriptsOf(ctx, run, record);
+  await dropTranscriptsOf(ctx, run, record);
   const existing = await ctx.db
     .query("messages")
     .withIndex("by_sessionId_and_itemId", (q) =>
@@ -58,20 +59,22 @@ export async function foldMessage(
       provisional: false,
       ...positionOf(run, record),
       ...contentsOf(record),
+      ...timingsOf(record),
     });
     return 1;
   }
   const place: Place = { runStartedAt: run.startedAt, runId: run.runId, seq: record.seq };
-  const shownFrom = existing.contentFrom ?? existing;
-  if (comparePlaces(place, shownFrom) > 0) {
-    await ctx.db.patch("messages", existing._id, { ...contentsOf(record), contentFrom: place });
-  } else if (comparePlaces(place, existing) < 0) {
-    const { runStartedAt, runId, seq } = shownFrom;
-    await ctx.db.patch("messages", existing._id, {
-      ...positionOf(run, record),
-      contentFrom: { runStartedAt, runId, seq },
-    });
-  }
+  const contentFrom = existing.contentFrom ?? placeOf(existing);
+  const timingsFrom = existing.timingsFrom ?? (hasTimings(existing) ? placeOf(existing) : undefined);
+  const newerTimings =
+    hasTimings(record) && (timingsFrom === undefined || comparePlaces(place, timingsFrom) > 0);
+  await ctx.db.patch("messages", existing._id, {
+    ...(comparePlaces(place, existing) < 0 ? positionOf(run, record) : {}),
+    ...(comparePlaces(place, contentFrom) > 0
+      ? { ...contentsOf(record), contentFrom: place }
+      : { contentFrom }),
+    ...(newerTimings ? { ...timingsOf(record), timingsFrom: place } : { timingsFrom }),
+  });
   return 0;
 }
 
@@ -107,11 +110,25 @@ export async function foldTranscript(
   });
 }
 
+/**
+ * Deletes the transcripts that the message stands for: those of its item, by whichever run, and
+ * those of this run that a user's message contains. An item's transcripts use up none of the text,
+ * so that what else goes does not depend on whether they were still there.
+ */
 async function dropTranscriptsOf(
   ctx: MutationCtx,
   run: JoinedRun,
   record: RecordOf<"message">,
 ): Promise<void> {
+  const ofItem = await ctx.db
+    .query("messages")
+    .withIndex("by_sessionId_and_transcriptOf", (q) =>
+      q.eq("sessionId", run.sessionId).eq("transcriptOf", record.itemId),
+    )
+    .take(MAX_PROVISIONAL_READ);
+  for (const row of ofItem) await ctx.db.delete("messages", row._id);
+  if (record.role !== "user") return;
+
   const newest = await ctx.db
     .query("messages")
     .withIndex("by_runId_and_provisional_and_seq", (q) =>
@@ -119,11 +136,14 @@ async function dropTranscriptsOf(
     )
     .order("desc")
     .take(MAX_PROVISIONAL_READ);
-  const contained = containedParts(record.text, newest.reverse());
+  const unnamed = newest.filter((row) => row.transcriptOf === undefined).reverse();
+  const contained = containedParts(record.text, unnamed);
   for (const row of newest) {
-    if (row.transcriptOf === record.itemId || contained.has(row)) {
-      await ctx.db.delete("messages", row._id);
-    }
+    const goes =
+      row.transcriptOf === undefined
+        ? contained.has(row)
+        : containedParts(record.text, [row]).size > 0;
+    if (goes) await ctx.db.delete("messages", row._id);
   }
 }
 
@@ -132,18 +152,25 @@ function positionOf(run: JoinedRun, record: { seq: number; createdAt: number }) 
   return { runId: run.runId, runStartedAt: run.startedAt, seq, createdAt };
 }
 
-/** All that a snapshot says, absent fields included: a newer one replaces the whole. */
+/** What was said. Absent fields are part of it: a newer snapshot replaces the whole. */
 function contentsOf(record: RecordOf<"message">) {
-  return {
-    role: record.role,
-    text: record.text,
-    interrupted: record.interrupted,
-    language: record.language,
-    transcriptConfidence: record.transcriptConfidence,
-    startedSpeakingAt: record.startedSpeakingAt,
-    stoppedSpeakingAt: record.stoppedSpeakingAt,
-    metrics: record.metrics,
-  };
+  const { role, text, interrupted, language, transcriptConfidence } = record;
+  return { role, text, interrupted, language, transcriptConfidence };
+}
+
+type Timed = Pick<RecordOf<"message">, "startedSpeakingAt" | "stoppedSpeakingAt" | "metrics">;
+
+/** When it was said and how long it took: a repeated item often comes without. */
+function timingsOf({ startedSpeakingAt, stoppedSpeakingAt, metrics }: Timed): Timed {
+  return { startedSpeakingAt, stoppedSpeakingAt, metrics };
+}
+
+function hasTimings({ startedSpeakingAt, stoppedSpeakingAt, metrics }: Timed): boolean {
+  return (startedSpeakingAt ?? stoppedSpeakingAt ?? metrics) !== undefined;
+}
+
+function placeOf({ runStartedAt, runId, seq }: Place): Place {
+  return { runStartedAt, runId, seq };
 }
 
 function comparePlaces(a: Place, b: Place): number {

@@ -1,0 +1,139 @@
+/**
+ * Late is as good as early: the journals of a student's runs, cut into batches, arriving in any
+ * order between runs and more than once, end in the same rows.
+ */
+import { expect, test } from "vitest";
+import type { SessionRecord } from "../../convex/validators.ts";
+import {
+  agentOf,
+  contents,
+  deployment,
+  make,
+  message,
+  record,
+  resumed,
+  runEnded,
+  seed,
+  sessionEnded,
+  started,
+  transcript,
+  usage,
+} from "./helpers.ts";
+
+const ROUNDS = 12;
+const ARRIVALS_PER_ROUND = 3;
+
+type Random = { below: (n: number) => number; chance: (p: number) => boolean };
+
+/** mulberry32: small, and the same everywhere, so that a failing round can be named. */
+function random(seedOf: number): Random {
+  let state = seedOf >>> 0;
+  const next = () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let x = Math.imul(state ^ (state >>> 15), 1 | state);
+    x = (x + Math.imul(x ^ (x >>> 7), 61 | x)) ^ x;
+    return ((x ^ (x >>> 14)) >>> 0) / 4_294_967_296;
+  };
+  return { below: (n) => Math.floor(next() * n), chance: (p) => next() < p };
+}
+
+type Journals = Map<string, SessionRecord[]>;
+
+/** Two to four runs over one to three sessions of one student, at times that overlap. */
+function journalsOf({ below, chance }: Random, lessonIds: string[]): Journals {
+  const journals: Journals = new Map();
+  const runs = 2 + below(3);
+  for (let i = 0; i < runs; i++) {
+    const runId = `run_${"dbca"[i] ?? "x"}`;
+    const sessionKey = `s${below(3)}`;
+    // Few different instants, so that runs also begin and end at the same time.
+    let at = below(5) * 1_000;
+    const begin = chance(0.5) ? started : resumed;
+    const lessonId = chance(0.7) ? lessonIds[below(lessonIds.length)] : undefined;
+    const records = [begin(0, at, sessionKey, lessonId === undefined ? {} : { lessonId })];
+    const length = below(9);
+    for (let seq = 1; seq <= length; seq++) {
+      at += below(3) * 500;
+      records.push(anyRecord({ below, chance }, seq, at));
+    }
+    if (chance(0.5)) records.push(sessionEnded(records.length, at + below(2) * 1_000, `by_${runId}`));
+    if (chance(0.5)) records.push(runEnded(records.length, at + 1_000, `done_${runId}`));
+    journals.set(runId, records);
+  }
+  return journals;
+}
+
+function anyRecord({ below, chance }: Random, seq: number, at: number): SessionRecord {
+  // Few items, so that runs repeat each other's.
+  const itemId = `item_${below(5)}`;
+  const text = ["yes", "I know", "two kilos", "yes two kilos"][below(4)] ?? "";
+  switch (below(8)) {
+    case 0:
+      return transcript(seq, at, text, chance(0.5) ? { itemId } : {});
+    case 1:
+      return usage(seq, at, [
+        { type: "llm", provider: "p", model: `m${below(2)}`, inputTokens: seq * 10 },
+        { type: "tts", provider: "p", model: "v", audioMs: seq * 100.25 },
+      ]);
+    case 2:
+      return make("toolCall", seq, at, { callId: "c", name: "n", arguments: "{}", isError: false });
+    case 3:
+      return make("error", seq, at, { source: "LLM", errorType: "E", recoverable: true });
+    case 4:
+      return runEnded(seq, at, "recovered");
+    case 5:
+      return make("setAside", seq, at, { code: "text_too_long", ofKind: "message" });
+    default:
+      return message(seq, at, itemId, text, {
+        role: chance(0.5) ? "user" : "assistant",
+        ...(chance(0.5) ? { language: "en" } : {}),
+        ...(chance(0.5) ? { metrics: { llmTtftMs: seq } } : {}),
+      });
+  }
+}
+
+/** Batches of all journals in one order that keeps each run's own; some of them sent again later. */
+function arrivalOf(journals: Journals, { below, chance }: Random): [string, SessionRecord[]][] {
+  const left = [...journals].map(([runId, records]) => ({ runId, records, at: 0 }));
+  const arrival: [string, SessionRecord[]][] = [];
+  while (left.length > 0) {
+    const i = below(left.length);
+    const journal = left[i];
+    if (journal === undefined) continue;
+    const size = 1 + below(4);
+    arrival.push([journal.runId, journal.records.slice(journal.at, journal.at + size)]);
+    journal.at += size;
+    if (journal.at >= journal.records.length) left.splice(i, 1);
+    const earlier = arrival[below(arrival.length)];
+    if (earlier !== undefined && chance(0.3)) arrival.push(earlier);
+  }
+  return arrival;
+}
+
+test.each(Array.from({ length: ROUNDS }, (_, round) => round))(
+  "any arrival of the same journals ends in the same rows (round %d)",
+  async (round) => {
+    let punctual: unknown;
+    for (let n = 0; n <= ARRIVALS_PER_ROUND; n++) {
+      const t = deployment();
+      const { studentId, lessonId } = await seed(t);
+      const otherId = await t.run(async (ctx) =>
+        ctx.db.insert("lessons", {
+          title: "Other",
+          level: "B1",
+          language: "en",
+          kind: "conversation",
+          objectives: [],
+          targetWords: [],
+        }),
+      );
+      const journals = journalsOf(random(round), [lessonId, otherId, "not-an-id"]);
+      const arrival = n === 0 ? [...journals] : arrivalOf(journals, random(round * 100 + n));
+      for (const [runId, records] of arrival) await record(agentOf(t, studentId), runId, records);
+      // The demo's progress is dated when it is seeded.
+      const { progress, ...rows } = await contents(t);
+      punctual ??= rows;
+      expect(rows).toEqual(punctual);
+    }
+  },
+);
