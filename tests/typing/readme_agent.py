@@ -1,0 +1,12 @@
+from livekit.agents import Agent, AgentServer, AgentSession, JobContext
+from livekit.plugins import convex, openai
+
+server = AgentServer()
+
+
+@server.rtc_session(agent_name="my-agent")
+async def entrypoint(ctx: JobContext) -> None:
+    client = convex.AsyncConvexClient()  # CONVEX_URL, CONVEX_AGENT_KEY
+    session = AgentSession[None](stt=openai.STT(), llm=openai.LLM(), tts=openai.TTS())
+    recorder = convex.SessionRecorder.attach(session, ctx=ctx, client=client)
+    await session.start(agent=Agent(instructions="Be helpful."), room=ctx.room)
