@@ -358,6 +358,29 @@ async def test_worker_whose_clock_is_wrong_signs_by_the_servers() -> None:
         assert fake.call_count() == 3
 
 
+async def test_accepted_answer_teaches_the_clock_too() -> None:
+    """Seconds off, a token may still be accepted; the next one shall be right."""
+    async with FakeConvex() as fake:
+        fake.on("echo:back", lambda args: args)
+        token = convex.AgentToken(KEY, subject="s", clock=lambda: time.time() - 60)
+        async with convex.AsyncConvexClient(fake.url, token=token) as client:
+            await client.query("echo:back")
+        issued_at = jwt.decode(token.value(), options={"verify_signature": False})["iat"]
+
+    assert abs(issued_at - time.time()) < 5
+
+
+async def test_closing_one_sibling_leaves_the_others_call_alone(fake: FakeConvex) -> None:
+    fake.delay_next(0.05)
+    first = convex.AsyncConvexClient(fake.url)
+    async with first.with_token(None) as second:
+        call = asyncio.create_task(second.query("echo:back"))
+        await fake.called()
+        await first.aclose()
+
+        assert await call == {}
+
+
 async def test_sibling_has_its_own_identity_and_outlives_the_first(fake: FakeConvex) -> None:
     def subject(call: FakeCall) -> object:
         return jwt.decode(call.token or "", options={"verify_signature": False})["sub"]

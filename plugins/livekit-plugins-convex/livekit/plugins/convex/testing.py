@@ -75,6 +75,7 @@ class FakeConvex:
     calls: list[FakeCall] = field(default_factory=list)
     _handlers: dict[str, Handler] = field(default_factory=dict)
     _faults: list[_Fault] = field(default_factory=list)
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _sync: FakeSync = field(init=False)
     _runner: web.AppRunner | None = None
     _port: int = 0
@@ -151,6 +152,12 @@ class FakeConvex:
         """Calls that arrived over HTTP, of `function` if given."""
         return sum(function in (None, call.function) for call in self.calls)
 
+    async def called(self, function: str | None = None, *, count: int = 1) -> None:
+        """Wait until `count` calls (of `function`, if given) have arrived."""
+        while self.call_count(function) < count:
+            self._arrived.clear()
+            await self._arrived.wait()
+
     @property
     def subscribed(self) -> list[str]:
         """The queries followed over WebSockets now, one entry for each subscription."""
@@ -211,6 +218,7 @@ class FakeConvex:
         token = _bearer(request)
         kind, client = request.match_info["kind"], request.headers.get("Convex-Client")
         self.calls.append(FakeCall(kind, function, args, token, client))  # type: ignore[arg-type]
+        self._arrived.set()
         if not self._is_accepted(token):
             return _refusal(401, "InvalidAuthHeader")
         fault = self._next_fault(function)
