@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
 import typer
@@ -190,12 +191,27 @@ def _convex_for_development(command: Command) -> Iterator[None]:
     with ConvexLocal.start(
         db=data_dir / "convex.sqlite3", port=3210, agent_key=key, watch=True, on_log=_from_convex
     ) as local:
-        typer.echo(f"convex-local is at {local.url}; its data is in {data_dir}.", err=True)
+        _write_private(
+            data_dir / "convex.env",
+            f"CONVEX_SELF_HOSTED_URL={local.url}\n"
+            f"CONVEX_SELF_HOSTED_ADMIN_KEY='{local.admin_key}'\n",
+        )
+        typer.echo(
+            f"convex-local is at {local.url}, its data in {data_dir}. For a student and a lesson: "
+            f"set -a; . {data_dir}/convex.env; npx convex run seed:demo",
+            err=True,
+        )
         _export(CONVEX_URL=local.url, CONVEX_AGENT_KEY=key.pem(), CONVEX_AGENT_ISSUER=key.issuer)
         # Journals belong to these data: another database may be at this address tomorrow.
         _export(EMMA_OUTBOX_DIR=str(settings.outbox_dir or data_dir / "outbox"))
         get_settings.cache_clear()
         yield
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
 
 
 def _from_convex(line: str) -> None:

@@ -26,8 +26,8 @@ from emma_agent.deployment import where_and_as_whom
 from emma_agent.duties import Duties
 from emma_agent.lesson import LessonState
 from emma_agent.logs import configure_logging, get_logger
-from emma_agent.settings import Settings, get_settings
-from emma_agent.speech import build_speech, turn_handling
+from emma_agent.settings import get_settings
+from emma_agent.speech import Speech, build_speech
 from emma_agent.summary import session_summary
 from emma_agent.tutor import Tutor
 from livekit.plugins.convex import SessionRecorder
@@ -54,7 +54,8 @@ def load_of(worker: AgentServer) -> float:
 
 
 def set_up_process(process: JobProcess) -> None:
-    """Prepare a job process before it has a job."""
+    """Prepare a job process before it has a job: what is slow happens here."""
+    process.userdata["speech"] = build_speech(get_settings())
     if process.executor_type is JobExecutorType.PROCESS:
         # A SIGTERM to the process group (systemd, `timeout`, a shell) would end lessons
         # without any hook. The main process drains them instead; see livekit/agents#7336.
@@ -63,6 +64,8 @@ def set_up_process(process: JobProcess) -> None:
 
 server = AgentServer(
     setup_fnc=set_up_process,
+    # One is warm in `dev` too: the first takes several seconds to start, and a student waits.
+    num_idle_processes=ServerEnvOption(dev_default=1, prod_default=min(4, os.cpu_count() or 1)),
     load_fnc=load_of,
     log_level=get_settings().log_level or ServerEnvOption(dev_default="DEBUG", prod_default="INFO"),
 )
@@ -80,6 +83,7 @@ async def on_session_end(ctx: JobContext) -> None:
     lesson = ctx.proc.userdata.pop("lesson", None)
     if not isinstance(lesson, LessonState):
         return
+    _name_in_logs(ctx, lesson)
     try:
         undelivered = (
             await lesson.recorder.aclose(timeout_s=DRAIN_TIMEOUT_S) if lesson.recorder else 0
@@ -98,13 +102,12 @@ async def entrypoint(ctx: JobContext) -> None:
     url, key = where_and_as_whom(settings)
     lesson = LessonState.open(ctx.job.metadata, url=url, key=key)
     ctx.proc.userdata["lesson"] = lesson
-    structlog.contextvars.bind_contextvars(
-        room=ctx.job.room.name, job_id=ctx.job.id, session_key=lesson.session_key
-    )
+    _name_in_logs(ctx, lesson)
     await ctx.connect()
     await lesson.ready()
 
-    agent_session = new_agent_session(lesson, settings)
+    speech = ctx.proc.userdata.pop("speech", None) or build_speech(settings)
+    agent_session = new_agent_session(lesson, speech)
     lesson.recorder = SessionRecorder.attach(
         agent_session,
         ctx=ctx,
@@ -124,18 +127,24 @@ async def entrypoint(ctx: JobContext) -> None:
     lesson.follow_plan()
 
 
-def new_agent_session(lesson: LessonState, settings: Settings) -> AgentSession[LessonState]:
-    """LiveKit's session of this lesson, with the ears, the mind and the voice it needs."""
+def new_agent_session(lesson: LessonState, speech: Speech) -> AgentSession[LessonState]:
+    """LiveKit's session of this lesson."""
     taught = lesson.plan.lesson
-    speech = build_speech(
-        settings,
-        language=taught.language if taught else None,
-        rate=lesson.plan.preferences.speech_rate,
+    speech.tune(
+        language=taught.language if taught else None, rate=lesson.plan.preferences.speech_rate
     )
     return AgentSession(
         userdata=lesson,
         stt=speech.stt,
         llm=speech.llm,
         tts=speech.tts,
-        turn_handling=turn_handling(settings),
+        turn_handling=speech.turn_handling,
+    )
+
+
+def _name_in_logs(ctx: JobContext, lesson: LessonState) -> None:
+    # On LiveKit's own lines too; those of other tasks do not see our context variables.
+    ctx.log_context_fields = {"session_key": lesson.session_key}
+    structlog.contextvars.bind_contextvars(
+        room=ctx.job.room.name, job_id=ctx.job.id, session_key=lesson.session_key
     )

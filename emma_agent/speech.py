@@ -14,24 +14,37 @@ from livekit.plugins import openai
 
 from emma_agent.settings import Settings
 
-__all__ = ["Speech", "build_speech", "turn_handling"]
+__all__ = ["Speech", "build_speech"]
 
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """The three models of one lesson."""
+    """What one lesson hears, thinks and speaks with."""
 
     stt: openai.STT
     llm: openai.LLM
     tts: openai.TTS
+    turn_handling: TurnHandlingOptions
+
+    def tune(self, *, language: str | None, rate: float) -> None:
+        """Fit the models to a lesson.
+
+        Args:
+            language: the lesson's, as BCP 47; None lets the model detect what is spoken.
+            rate: speaking rate, 1 is normal; OpenAI takes 0.25 to 4.
+        """
+        if language is not None:
+            # OpenAI takes ISO 639-1: the primary subtag.
+            code = language.split("-")[0].lower()
+            self.stt.update_options(language=code, detect_language=False)
+        self.tts.update_options(speed=min(4.0, max(0.25, rate)))
 
 
-def build_speech(settings: Settings, *, language: str | None, rate: float) -> Speech:
-    """The models for one lesson.
+def build_speech(settings: Settings) -> Speech:
+    """The models, not tuned to a lesson yet.
 
-    Args:
-        language: the lesson's, as BCP 47; None lets the model detect it.
-        rate: speaking rate, 1 is normal. OpenAI takes 0.25 to 4.
+    Takes some hundred milliseconds (each model loads its own TLS certificates): a job
+    process does it before it has a job.
     """
     # A compatible server on one's own machine seldom asks for a key; the client
     # refuses to start without one.
@@ -39,34 +52,24 @@ def build_speech(settings: Settings, *, language: str | None, rate: float) -> Sp
     base_url = settings.openai_base_url or NOT_GIVEN
     return Speech(
         stt=openai.STT(
-            model=settings.stt_model,
-            # OpenAI takes ISO 639-1: the primary subtag.
-            language=language.split("-")[0].lower() if language else "en",
-            detect_language=language is None,
-            api_key=key,
-            base_url=base_url,
+            model=settings.stt_model, detect_language=True, api_key=key, base_url=base_url
         ),
         llm=openai.LLM(model=settings.llm_model, api_key=key, base_url=base_url),
         tts=openai.TTS(
             model=settings.tts_model,
             voice=settings.tts_voice,
-            speed=min(4.0, max(0.25, rate)),
             # Audio that comes as events is decoded as this format whatever the server
             # sends; "mp3", the default, fails on servers that send samples.
             response_format="pcm",
             api_key=key,
             base_url=base_url,
         ),
+        turn_handling={
+            "turn_detection": (
+                "vad"
+                if settings.turn_detection == "vad"
+                else inference.TurnDetector(version=settings.turn_detection)
+            ),
+            "interruption": {"mode": "vad"},
+        },
     )
-
-
-def turn_handling(settings: Settings) -> TurnHandlingOptions:
-    """How the end of a turn and an interruption are noticed: both on this machine."""
-    return {
-        "turn_detection": (
-            "vad"
-            if settings.turn_detection == "vad"
-            else inference.TurnDetector(version=settings.turn_detection)
-        ),
-        "interruption": {"mode": "vad"},
-    }

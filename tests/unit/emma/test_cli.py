@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -163,12 +165,13 @@ def test_check_says_what_is_wrong(
 
 
 def test_dev_starts_convex_local_and_keeps_its_key(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: object
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     started: list[dict[str, object]] = []
 
     class Stage:
         url = "http://127.0.0.1:3210"
+        admin_key = "admin|key"
 
         def __enter__(self) -> Stage:
             return self
@@ -192,6 +195,10 @@ def test_dev_starts_convex_local_and_keeps_its_key(
     assert seen == [["dev", "--no-reload"]]
     assert os.environ["CONVEX_URL"] == "http://127.0.0.1:3210"
     assert os.environ["CONVEX_AGENT_KEY"] == key.pem()
+    assert os.environ["EMMA_OUTBOX_DIR"] == str(tmp_path / ".emma" / "outbox")
+    admin = tmp_path / ".emma" / "convex.env"
+    assert "CONVEX_SELF_HOSTED_ADMIN_KEY='admin|key'" in admin.read_text()
+    assert stat.S_IMODE(admin.stat().st_mode) == 0o600
     assert closed == {"closed": True}
 
 

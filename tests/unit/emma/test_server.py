@@ -26,7 +26,8 @@ from convex import ConvexError
 from emma_agent import lesson as lesson_module, server as app
 from emma_agent.deployment import worker_client
 from emma_agent.lesson import LessonState
-from emma_agent.settings import Settings, get_settings
+from emma_agent.settings import get_settings
+from emma_agent.speech import Speech
 from livekit.plugins.convex import AgentKey, Recovery
 from livekit.plugins.convex.testing import FakeConvex
 from tests.support.folded import Folded
@@ -53,7 +54,7 @@ class Worker:
         self.model = ScriptedLLM("Hello!", call("get_student_profile"), "Your name is Ana.")
         self.session: TextSession | None = None
 
-    def new_session(self, lesson: LessonState, settings: Settings) -> TextSession:
+    def new_session(self, lesson: LessonState, speech: Speech) -> TextSession:
         self.session = TextSession(
             userdata=lesson,
             llm=self.model,
@@ -81,6 +82,7 @@ def worker(convex: FakeConvex, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setenv("CONVEX_URL", convex.url)
     monkeypatch.setenv("CONVEX_AGENT_KEY", AgentKey.generate().pem())
     monkeypatch.setenv("EMMA_OUTBOX_DIR", str(tmp_path))
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     worker = Worker()
     monkeypatch.setattr(app, "new_agent_session", worker.new_session)
     monkeypatch.setattr(app, "DRAIN_TIMEOUT_S", 0.3)
@@ -282,7 +284,18 @@ async def test_a_job_that_fails_before_its_session_leaves_nothing_open(
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("lesson.")]
 
 
-def test_sigterm_is_ignored_in_job_processes_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_process_is_warm_before_it_has_a_job(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Building the models blocks the event loop; a student who waits would hear it."""
+    process = JobProcess(executor_type=JobExecutorType.THREAD, user_arguments=None, http_proxy=None)
+    app.set_up_process(process)
+    assert isinstance(process.userdata["speech"], Speech)
+
+
+def test_sigterm_is_ignored_in_job_processes_only(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ignored: list[int] = []
     monkeypatch.setattr(signal, "signal", lambda number, action: ignored.append(number))
     for executor in (JobExecutorType.THREAD, JobExecutorType.PROCESS):
