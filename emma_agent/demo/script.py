@@ -17,7 +17,7 @@ __all__ = ["GREETING", "MODEL_NAME", "PROFILE_TOOL", "CallTool", "Reply", "Say",
 
 MODEL_NAME: Final = "emma-script"
 PROFILE_TOOL: Final = "get_student_profile"
-GREETING: Final = "Hello, I am Emma. Today I speak from a script. What did you do yesterday?"
+GREETING: Final = "Hello, I am Emma. I follow a script today. What did you do yesterday?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +88,7 @@ def _about_profile(output: str) -> str:
     student = profile.get("student", profile) if isinstance(profile, dict) else None
     if not isinstance(student, dict):
         return "Your profile is empty."
-    goals = student.get("goals")
-    facts = (
-        ("your name is", student.get("name")),
-        ("your level is", student.get("level")),
-        ("your goal is", goals[0] if isinstance(goals, list) and goals else None),
-    )
+    facts = (("your name is", student.get("name")), ("your level is", student.get("level")))
     said = [f"{phrase} {fact}" for phrase, fact in facts if isinstance(fact, str) and fact]
     if not said:
         return "Your profile has nothing in it yet."

@@ -31,6 +31,8 @@ _SERVER_S: Final = 30.0
 _SPEECH_S: Final = 60.0
 _SEED_S: Final = 30.0
 _WORKER_S: Final = 90.0
+# An interrupted lesson first delivers its last records (server.py, DRAIN_TIMEOUT_S).
+_WORKER_GRACE_S: Final = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +105,14 @@ async def run_services(
                 # The turn model is unsure of espeak's voice and then waits 2.5 s longer.
                 "EMMA_TURN_DETECTION": "vad" if plan.openai is None else "v1-mini",
             },
-            # An interrupted lesson delivers its last records first.
-            grace_s=8.0,
+            grace_s=_WORKER_GRACE_S,
         )
         convex_log = None
         if plan.convex is None:
             convex_log = directory / "convex.log"
             deployment = await stack.enter_async_context(_convex_local(deployment, convex_log))
+            # The worker was started before it and still ends before it: it has records to deliver.
+            stack.push_async_callback(_end, worker, children, _WORKER_GRACE_S)
         student_id, lesson_id = await _seed(deployment, convex_log)
         screen.ready("Convex" if plan.convex else "convex-local, with a student and a lesson")
         await _until_answers(livekit, server.health_url)
