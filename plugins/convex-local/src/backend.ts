@@ -2,6 +2,7 @@
 import { Engine } from "./engine.ts";
 import { applySchema } from "./migrate.ts";
 import { loadProgram } from "./program.ts";
+import { containRejections } from "./rejections.ts";
 import { Scheduler } from "./scheduler.ts";
 import { Store } from "./store.ts";
 import type {
@@ -26,6 +27,7 @@ export class Backend {
   private readonly options: BackendOptions;
   private readonly engine: Engine;
   private readonly scheduler: Scheduler;
+  private readonly releaseRejections: () => void;
   private closed = false;
 
   /**
@@ -56,6 +58,7 @@ export class Backend {
     this.options = options;
     this.engine = engine;
     this.scheduler = new Scheduler(engine, options.log);
+    this.releaseRejections = containRejections(options.log);
   }
 
   async runQuery(call: QueryCall): Promise<QueryOutcome> {
@@ -113,6 +116,7 @@ export class Backend {
     if (this.closed) return;
     this.closed = true;
     this.scheduler.stop();
+    this.releaseRejections();
     this.engine.store.close();
   }
 }
