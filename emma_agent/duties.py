@@ -10,7 +10,7 @@ import asyncio
 from emma_agent.deployment import check_deployment, worker_client
 from emma_agent.lesson import report_failure
 from emma_agent.logs import get_logger
-from emma_agent.settings import get_settings
+from emma_agent.settings import Settings, get_settings
 from livekit.plugins.convex import AsyncConvexClient, Recovery
 
 __all__ = ["Duties"]
@@ -22,18 +22,24 @@ class Duties:
     """Owns the main process's background work; LiveKit ends it with its event loop."""
 
     def __init__(self) -> None:
-        self._recovery: Recovery | None = None
-        self._check: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
         """Start, once; a listener of the server's `worker_started`."""
-        settings = get_settings()
-        client = worker_client(settings)
+        self._task = asyncio.create_task(_work(get_settings()), name="duties")
+        self._task.add_done_callback(report_failure)
+
+
+async def _work(settings: Settings) -> None:
+    async with worker_client(settings) as client:
         # The journals of jobs and workers that died: nobody else delivers them.
-        self._recovery = Recovery(client, directory=settings.outbox_dir)
-        self._recovery.start()
-        self._check = asyncio.create_task(_report_deployment(client), name="duties.check")
-        self._check.add_done_callback(report_failure)
+        recovery = Recovery(client, directory=settings.outbox_dir)
+        recovery.start()
+        try:
+            await _report_deployment(client)
+            await asyncio.Event().wait()  # LiveKit cancels what is left on its loop
+        finally:
+            await recovery.aclose()
 
 
 async def _report_deployment(client: AsyncConvexClient) -> None:

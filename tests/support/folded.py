@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from convex import ConvexError
@@ -13,10 +14,12 @@ class Folded:
 
     Attributes:
         records: by run, in order.
+        told: set once the first record has come.
     """
 
     def __init__(self, convex: FakeConvex) -> None:
         self.records: dict[str, list[dict[str, Any]]] = {}
+        self.told = asyncio.Event()
         convex.on("sessions:record", self._record)
         convex.on("sessions:recordVersions", lambda args: [1.0])
 
@@ -41,4 +44,5 @@ class Folded:
                 raise ConvexError("gap", {"code": "gap", "message": "…", "expected": len(run)})
             if record["seq"] == len(run):
                 run.append(record)
+        self.told.set()
         return {"seq": len(run) - 1}

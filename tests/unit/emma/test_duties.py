@@ -1,0 +1,88 @@
+"""The worker's main process: it delivers what dead runs left, and says what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from livekit.agents import AgentSession
+from livekit.agents.testing import fake_job_context
+
+from emma_agent.duties import Duties
+from emma_agent.logs import configure_logging
+from emma_agent.settings import get_settings
+from livekit.plugins.convex import AgentKey, AgentToken, AsyncConvexClient, SessionRecorder
+from livekit.plugins.convex.testing import FakeConvex
+from tests.support.folded import Folded
+
+
+@pytest.fixture(autouse=True)
+def environment(
+    convex: FakeConvex, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[None]:
+    for name in list(os.environ):
+        if name.startswith(("LIVEKIT_", "OPENAI_", "CONVEX_", "NEXT_PUBLIC_", "EMMA_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("CONVEX_URL", convex.url)
+    monkeypatch.setenv("CONVEX_AGENT_KEY", AgentKey.generate().pem())
+    monkeypatch.setenv("EMMA_OUTBOX_DIR", str(tmp_path))
+    configure_logging()
+    get_settings.cache_clear()
+    yield
+    get_settings.cache_clear()
+
+
+async def end(duties: Duties) -> None:
+    """As LiveKit ends its loop."""
+    tasks = [task for task in asyncio.all_tasks() if task.get_name() == "duties"]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_what_a_dead_run_left_is_delivered(convex: FakeConvex, tmp_path: Path) -> None:
+    await convex.stop()
+    client = AsyncConvexClient(
+        convex.url, token=AgentToken(get_settings().agent_key(), subject="guest:s1")
+    )
+    with fake_job_context(job_metadata='{"session_key": "s1"}') as ctx:
+        session: AgentSession[None] = AgentSession(vad=None)
+        recorder = SessionRecorder.attach(session, ctx=ctx, client=client, outbox_dir=tmp_path)
+        assert await recorder.aclose(timeout_s=0.05) == 2
+    await client.aclose()
+    folded = Folded(convex)
+    await convex.start()
+
+    duties = Duties()
+    duties.begin()
+    async with asyncio.timeout(10):
+        await folded.told.wait()
+    await end(duties)
+
+    assert [record["kind"] for record in folded.only_run] == ["sessionStarted", "runEnded"]
+
+
+async def test_what_is_wrong_with_the_deployment_is_said_once(
+    convex: FakeConvex, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="emma_agent")
+    said = asyncio.Event()
+
+    def note(record: logging.LogRecord) -> bool:
+        if record.name == "emma_agent.duties":
+            said.set()
+        return True
+
+    caplog.handler.addFilter(note)
+    duties = Duties()
+    duties.begin()
+    async with asyncio.timeout(10):
+        await said.wait()
+    await end(duties)
+    [line] = [record for record in caplog.records if record.name == "emma_agent.duties"]
+    assert line.getMessage() == "convex.functions_missing"
+    assert "npm run convex:deploy" in line.__dict__["remedy"]
