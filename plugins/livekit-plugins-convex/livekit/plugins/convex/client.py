@@ -71,6 +71,11 @@ class AsyncConvexClient:
         """The deployment's address, without a trailing slash."""
         return self._transport.url
 
+    @property
+    def token(self) -> TokenSource | None:
+        """Where the tokens of its calls come from; None if it calls as nobody."""
+        return self._token
+
     def with_token(self, token: TokenSource | str | None) -> AsyncConvexClient:
         """A client with another identity that shares this one's connections.
 
