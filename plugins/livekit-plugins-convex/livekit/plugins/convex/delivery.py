@@ -101,7 +101,7 @@ class Delivery:
 
     async def flush(self, timeout_s: float) -> int:
         """Send what is pending now, for at most `timeout_s` seconds; return what is left."""
-        if not self._tasks or self._closed:
+        if not self._tasks or self._closed or not self.pending or timeout_s <= 0:
             return self.pending
         timer = _task(self._sleep(timeout_s))
         try:

@@ -75,6 +75,12 @@ def encode(record: Wire) -> tuple[bytes, list[Mended]]:
     Raises:
         RecordError: a required field has the wrong type or is not a finite number.
     """
+    try:
+        plain = _plain(record)
+        if plain is not None and len(body := _ENCODER.encode(plain)) <= MAX_RECORD_BYTES:
+            return body, []
+    except (UnicodeEncodeError, TypeError):
+        pass  # the careful way says what is wrong, or mends it
     mended: list[Mended] = []
     body = _encode(record, mended, MAX_TEXT_BYTES)
     # JSON escapes may make six bytes of one.
@@ -114,9 +120,10 @@ _Role = Literal[
     "instant", "duration", "number", "text", "name", "choice", "flag", "struct", "structs", "any"
 ]
 
-# What a plain value of a role looks like, so that the listener's path is one look at each.
+# Strings of so many characters are within the limit, whatever they are.
 _SHORT: dict[_Role, int] = {"text": MAX_TEXT_BYTES // 4, "name": MAX_NAME_BYTES // 4}
 _MIN_INSTANT_S, _MAX_INSTANT_S = MIN_INSTANT_MS / 1000, MAX_INSTANT_MS / 1000
+_MAX_DURATION_S = MAX_NUMBER / 1000
 
 
 class _Field(NamedTuple):
@@ -124,13 +131,18 @@ class _Field(NamedTuple):
     role: _Role
     required: bool
     short: int
-    """Strings of at most so many characters are within the limit, whatever they are."""
     choices: tuple[object, ...]
 
 
 class _Plan(NamedTuple):
+    """How to look at the values of one type. The numbers are places in `values(struct)`."""
+
     values: Callable[[Any], tuple[Any, ...]]
     fields: tuple[_Field, ...]
+    strings: tuple[tuple[int, int], ...]
+    times: tuple[tuple[int, str, float, float], ...]
+    structs: tuple[tuple[int, str], ...]
+    others: tuple[int, ...]
 
 
 _PLANS: dict[type[Wire], _Plan] = {}
@@ -143,14 +155,24 @@ def _plan(cls: type[Wire]) -> _Plan:
             role := _role(field.name, field.type),
             field.required,
             _SHORT.get(role, -1),
-            typing.get_args(field.type) if typing.get_origin(field.type) is Literal else (),
+            typing.get_args(field.type) if role == "choice" else (),
         )
         for field in msgspec.structs.fields(cls)
     )
     names = [field.name for field in fields]
-    # attrgetter of a single name gives the bare value; the second makes it a tuple.
-    values = operator.attrgetter(*names, names[0])
-    plan = _PLANS[cls] = _Plan(values, fields)
+    ranges = {"instant": (_MIN_INSTANT_S, _MAX_INSTANT_S), "duration": (0.0, _MAX_DURATION_S)}
+    places = list(enumerate(fields))
+    plan = _PLANS[cls] = _Plan(
+        # attrgetter of a single name gives the bare value; the second makes it a tuple.
+        values=operator.attrgetter(*names, names[0]),
+        fields=fields,
+        strings=tuple((i, f.short) for i, f in places if f.role in _SHORT),
+        times=tuple((i, f.name, *ranges[f.role]) for i, f in places if f.role in ranges),
+        structs=tuple((i, f.name) for i, f in places if f.role == "struct"),
+        others=tuple(
+            i for i, f in places if f.role not in _SHORT and f.role not in (*ranges, "struct")
+        ),
+    )
     return plan
 
 
@@ -178,8 +200,49 @@ def _role(name: str, annotation: Any) -> _Role:
 _W = TypeVar("_W", bound=Wire)
 
 
+def _plain(struct: _W) -> _W | None:
+    """The struct in wire units if nothing about it needs a second look: the listener's path."""
+    cls = type(struct)
+    plan = _PLANS.get(cls) or _plan(cls)
+    values = plan.values(struct)
+    changes: dict[str, Any] = {}
+    for index, short in plan.strings:
+        value = values[index]
+        if (type(value) is not str or len(value) > short) and (
+            value is not None or plan.fields[index].required
+        ):
+            return None
+    for index, name, least, most in plan.times:
+        value = values[index]
+        if value is not None:
+            if type(value) is not float or not least <= value <= most:
+                return None
+            changes[name] = value * 1000.0
+        elif plan.fields[index].required:
+            return None
+    for index, name in plan.structs:
+        if (value := values[index]) is not None:
+            if (inner := _plain(value)) is None:
+                return None
+            changes[name] = inner
+    for index in plan.others:
+        value, field = values[index], plan.fields[index]
+        if field.role == "flag":
+            if type(value) is not bool:
+                return None
+        elif field.role == "choice":
+            if value not in field.choices:
+                return None
+        elif field.role == "number" and type(value) in (int, float):
+            if not -MAX_NUMBER <= value <= MAX_NUMBER:
+                return None
+        elif value is not None or field.required:
+            return None
+    return msgspec.structs.replace(struct, **changes)
+
+
 def _to_wire(struct: _W, kind: str, path: str, mended: list[Mended], text_limit: int) -> _W:
-    """The same struct in wire units, its values checked."""
+    """The struct in wire units, each value looked at and mended where it can be."""
     cls = type(struct)
     plan = _PLANS.get(cls) or _plan(cls)
     changes: dict[str, Any] = {}
@@ -187,23 +250,11 @@ def _to_wire(struct: _W, kind: str, path: str, mended: list[Mended], text_limit:
         if value is None:
             if field.required:
                 raise RecordError(kind, path + field.name, "is missing")
-            continue
-        value_type = type(value)
-        if value_type is str and len(value) <= field.short and text_limit == MAX_TEXT_BYTES:
-            continue
-        if value_type is float:
-            if field.role == "instant" and _MIN_INSTANT_S <= value <= _MAX_INSTANT_S:
-                changes[field.name] = value * 1000.0
-                continue
-            if field.role == "duration" and 0.0 <= value <= MAX_NUMBER:
-                changes[field.name] = value * 1000.0
-                continue
-        elif value_type is bool and field.role == "flag":
-            continue
-        checked = _checked(value, field, kind, path + field.name, mended, text_limit)
-        if checked is not value:
-            changes[field.name] = checked
-    return msgspec.structs.replace(struct, **changes) if changes else struct
+        else:
+            changes[field.name] = _checked(
+                value, field, kind, path + field.name, mended, text_limit
+            )
+    return msgspec.structs.replace(struct, **changes)
 
 
 def _checked(
@@ -227,7 +278,9 @@ def _checked(
                 for part in value[:MAX_USAGE_MODELS]
             )
         case "flag":
-            raise RecordError(kind, path, f"is {type(value).__name__}, not a bool")
+            if not isinstance(value, bool):
+                raise RecordError(kind, path, f"is {type(value).__name__}, not a bool")
+            return value
         case "choice":
             if value not in field.choices:
                 raise RecordError(kind, path, f"is not one of {field.choices}")

@@ -1,0 +1,397 @@
+"""What each record looks like on the wire, and what is mended on the way there."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, ClassVar, Literal
+
+import pytest
+from hypothesis import given, settings, strategies as st
+from livekit.agents.llm import ChatMessage, FunctionCall, FunctionCallOutput
+from livekit.agents.metrics import AgentSessionUsage, LLMModelUsage, TTSModelUsage
+
+from livekit.plugins.convex import encoding
+from livekit.plugins.convex.encoding import Mended, RecordError, encode
+from livekit.plugins.convex.limits import MAX_NAME_BYTES, MAX_RECORD_BYTES, MAX_TEXT_BYTES
+from livekit.plugins.convex.records import (
+    ErrorRecord,
+    LostRecord,
+    MessageRecord,
+    ModelUsage,
+    Record,
+    RunEndedRecord,
+    SessionEndedRecord,
+    SessionResumedRecord,
+    SessionStartedRecord,
+    SetAsideRecord,
+    ToolCallRecord,
+    TranscriptRecord,
+    TurnMetrics,
+    UsageRecord,
+)
+
+NOW = 1_795_474_184.5
+NOW_MS = 1_795_474_184_500.0
+
+
+class Scored(Record, tag="scored", frozen=True, kw_only=True):
+    """A record as an app writes them."""
+
+    deliver_within_s: ClassVar[float] = 15.0
+    answer: Literal["right", "wrong"]
+    took_s: float
+    details: dict[str, Any] | None = None
+
+
+def wire(record: Record) -> dict[str, Any]:
+    parsed = json.loads(encode(record)[0])
+    assert isinstance(parsed, dict)
+    return parsed
+
+
+def mended(record: Record) -> list[Mended]:
+    return encode(record)[1]
+
+
+def message(**changes: Any) -> MessageRecord:
+    fields: dict[str, Any] = {
+        "created_at": NOW,
+        "item_id": "item_1",
+        "role": "user",
+        "text": "I goed home",
+        "interrupted": False,
+    }
+    return MessageRecord(**{**fields, **changes})
+
+
+STARTED = {"session_key": "s", "room": "r", "job_id": "AJ_1", "agent_name": "emma"}
+
+WIRE: list[tuple[Record, dict[str, Any]]] = [
+    (
+        SessionStartedRecord(created_at=NOW, **STARTED, lesson_id="l1", participant_identity="sam"),
+        {
+            "kind": "sessionStarted",
+            "sessionKey": "s",
+            "room": "r",
+            "jobId": "AJ_1",
+            "agentName": "emma",
+            "lessonId": "l1",
+            "participantIdentity": "sam",
+        },
+    ),
+    (
+        SessionResumedRecord(created_at=NOW, **STARTED),
+        {
+            "kind": "sessionResumed",
+            "sessionKey": "s",
+            "room": "r",
+            "jobId": "AJ_1",
+            "agentName": "emma",
+        },
+    ),
+    (
+        message(
+            language="en",
+            transcript_confidence=0.5,
+            started_speaking_at=NOW,
+            stopped_speaking_at=NOW + 1,
+            metrics=TurnMetrics(
+                transcription_delay_s=0.25,
+                end_of_turn_delay_s=0.5,
+                turn_completed_delay_s=0.125,
+                e2e_latency_s=1.5,
+                llm_ttft_s=0.75,
+                tts_ttfb_s=0.0,
+                playback_latency_s=2.0,
+            ),
+        ),
+        {
+            "kind": "message",
+            "itemId": "item_1",
+            "role": "user",
+            "text": "I goed home",
+            "interrupted": False,
+            "language": "en",
+            "transcriptConfidence": 0.5,
+            "startedSpeakingAt": NOW_MS,
+            "stoppedSpeakingAt": NOW_MS + 1000,
+            "metrics": {
+                "transcriptionDelayMs": 250.0,
+                "endOfTurnDelayMs": 500.0,
+                "turnCompletedDelayMs": 125.0,
+                "e2eLatencyMs": 1500.0,
+                "llmTtftMs": 750.0,
+                "ttsTtfbMs": 0.0,
+                "playbackLatencyMs": 2000.0,
+            },
+        },
+    ),
+    (
+        TranscriptRecord(created_at=NOW, text="Hi", item_id="i", language="en", speaker_id="s"),
+        {"kind": "transcript", "text": "Hi", "itemId": "i", "language": "en", "speakerId": "s"},
+    ),
+    (
+        ToolCallRecord(
+            created_at=NOW, call_id="c", name="n", arguments="{}", is_error=True, output="no"
+        ),
+        {
+            "kind": "toolCall",
+            "callId": "c",
+            "name": "n",
+            "arguments": "{}",
+            "isError": True,
+            "output": "no",
+        },
+    ),
+    (
+        UsageRecord(
+            created_at=NOW,
+            models=(
+                ModelUsage(
+                    type="tts",
+                    provider="openai",
+                    model="m",
+                    input_tokens=1,
+                    output_tokens=2,
+                    characters=3,
+                    audio_s=4.5,
+                ),
+            ),
+        ),
+        {
+            "kind": "usage",
+            "models": [
+                {
+                    "type": "tts",
+                    "provider": "openai",
+                    "model": "m",
+                    "inputTokens": 1,
+                    "outputTokens": 2,
+                    "characters": 3,
+                    "audioMs": 4500.0,
+                }
+            ],
+        },
+    ),
+    (
+        ErrorRecord(created_at=NOW, source="LLM", error_type="APIError", recoverable=False),
+        {"kind": "error", "source": "LLM", "errorType": "APIError", "recoverable": False},
+    ),
+    (
+        SessionEndedRecord(created_at=NOW, reason="error", error_type="APIError"),
+        {"kind": "sessionEnded", "reason": "error", "errorType": "APIError"},
+    ),
+    (RunEndedRecord(created_at=NOW, reason="done"), {"kind": "runEnded", "reason": "done"}),
+    (
+        LostRecord(created_at=NOW, from_seq=3, to_seq=5, reason="damaged"),
+        {"kind": "lost", "fromSeq": 3, "toSeq": 5, "reason": "damaged"},
+    ),
+    (
+        SetAsideRecord(created_at=NOW, code="text_too_long", of_kind="message", field="text"),
+        {"kind": "setAside", "code": "text_too_long", "ofKind": "message", "field": "text"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("record", "expected"), WIRE, ids=[str(w["kind"]) for _, w in WIRE])
+def test_each_kind_goes_out_in_camel_case_and_milliseconds(
+    record: Record, expected: dict[str, Any]
+) -> None:
+    assert wire(record) == {"createdAt": NOW_MS, **expected}
+    assert mended(record) == []
+
+
+def test_what_is_not_known_is_absent_and_never_null() -> None:
+    assert wire(message()) == {
+        "kind": "message",
+        "createdAt": NOW_MS,
+        "itemId": "item_1",
+        "role": "user",
+        "text": "I goed home",
+        "interrupted": False,
+    }
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_an_optional_number_that_is_not_finite_is_left_out(value: float) -> None:
+    """Encoders make null of it in silence, and null is not what the validator takes."""
+    record = message(transcript_confidence=value, metrics=TurnMetrics(e2e_latency_s=value))
+
+    assert "transcriptConfidence" not in wire(record)
+    assert wire(record)["metrics"] == {}
+    assert mended(record) == [
+        Mended("transcript_confidence", "left_out"),
+        Mended("metrics.e2e_latency_s", "left_out"),
+    ]
+
+
+def test_an_optional_instant_out_of_range_is_left_out_and_created_at_clamped() -> None:
+    record = message(created_at=12.0, started_speaking_at=-1.0)
+
+    assert "startedSpeakingAt" not in wire(record)
+    assert wire(record)["createdAt"] == 1_577_836_800_000
+    assert {field.how for field in mended(record)} == {"clamped", "left_out"}
+
+
+@pytest.mark.parametrize(
+    ("record", "field"),
+    [
+        (message(created_at=math.nan), "created_at"),
+        (message(text=7), "text"),
+        (message(item_id=None), "item_id"),
+        (message(role="system"), "role"),
+        (message(interrupted="yes"), "interrupted"),
+        (message(transcript_confidence="high"), "transcript_confidence"),
+        (message(transcript_confidence=True), "transcript_confidence"),
+        (Scored(created_at=NOW, answer="right", took_s=math.nan), "took_s"),
+        (Scored(created_at=NOW, answer="right", took_s=1.0, details={"a": [math.nan]}), "details"),
+        (Scored(created_at=NOW, answer="right", took_s=1.0, details={"_id": 1}), "details"),
+        (Scored(created_at=NOW, answer="right", took_s=1.0, details={"a": 2**60}), "details"),
+        (Scored(created_at=NOW, answer="right", took_s=1.0, details={"a": object()}), "*"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_by_its_field_and_without_its_value(
+    record: Record, field: str
+) -> None:
+    """What Convex cannot take would hold the whole journal; here it hurts one record."""
+    with pytest.raises(RecordError) as caught:
+        encode(record)
+    assert caught.value.field == field
+    assert "high" not in str(caught.value)
+
+
+def test_a_text_is_cut_at_64_KiB_by_whole_characters() -> None:
+    record = message(text="é" * MAX_TEXT_BYTES)
+
+    text = wire(record)["text"]
+    assert text == "é" * (MAX_TEXT_BYTES // 2)
+    assert mended(record) == [Mended("text", "truncated")]
+    assert len(wire(message(text="a" + "é" * MAX_TEXT_BYTES))["text"].encode()) < MAX_TEXT_BYTES
+    assert wire(message(text="x" * MAX_TEXT_BYTES))["text"] == "x" * MAX_TEXT_BYTES
+
+
+def test_a_name_is_cut_at_1_KiB() -> None:
+    assert wire(message(item_id="x" * 5000))["itemId"] == "x" * MAX_NAME_BYTES
+
+
+def test_a_record_that_escapes_blow_up_stays_below_256_KiB() -> None:
+    record = ToolCallRecord(
+        created_at=NOW,
+        call_id="c",
+        name="n",
+        arguments="\x01" * MAX_TEXT_BYTES,
+        is_error=False,
+        output="\x01" * MAX_TEXT_BYTES,
+    )
+    assert len(encode(record)[0]) <= MAX_RECORD_BYTES
+    assert Mended("output", "truncated") in mended(record)
+
+
+def test_a_lone_surrogate_becomes_a_replacement_character() -> None:
+    assert wire(message(text="a\ud800b"))["text"] == "a\ufffdb"
+    assert wire(message(text="\ud83d\ude00"))["text"] == "😀"
+
+
+def test_a_string_of_another_class_is_a_string() -> None:
+    """LiveKit's LanguageCode is one, and the encoder refuses it."""
+
+    class LanguageCode(str):
+        __slots__ = ()
+
+    assert wire(message(language=LanguageCode("en")))["language"] == "en"
+
+
+def test_more_than_16_models_are_cut() -> None:
+    usage = ModelUsage(type="llm", provider="p", model="m")
+    assert len(wire(UsageRecord(created_at=NOW, models=(usage,) * 20))["models"]) == 16
+
+
+def test_an_app_writes_records_of_its_own() -> None:
+    record = Scored(created_at=NOW, answer="wrong", took_s=1.5, details={"word": "went"})
+
+    assert wire(record) == {
+        "kind": "scored",
+        "createdAt": NOW_MS,
+        "answer": "wrong",
+        "tookMs": 1500.0,
+        "details": {"word": "went"},
+    }
+
+
+@given(
+    created_at=st.floats(1.6e9, 4e9) | st.just(0.0),
+    text=st.text(max_size=40),
+    confidence=st.none() | st.floats() | st.integers(),
+    instant=st.none() | st.floats(1.6e9, 4e9),
+    delay=st.none() | st.floats(),
+)
+@settings(max_examples=200, deadline=None)
+def test_the_quick_way_and_the_careful_way_agree(
+    created_at: float, text: str, confidence: float | None, instant: float | None, delay: float
+) -> None:
+    record = message(
+        created_at=created_at,
+        text=text,
+        transcript_confidence=confidence,
+        started_speaking_at=instant,
+        metrics=TurnMetrics(llm_ttft_s=delay),
+    )
+    careful = encoding._encode(record, [], MAX_TEXT_BYTES)
+    assert encode(record)[0] == careful
+
+
+def test_a_message_is_made_from_livekits_item() -> None:
+    item = ChatMessage(
+        id="item_9",
+        role="assistant",
+        content=["Hello ", "you"],
+        interrupted=True,
+        transcript_confidence=0.9,
+        created_at=NOW - 10,
+        metrics={"started_speaking_at": NOW - 9, "llm_node_ttft": 0.5, "e2e_latency": 1.0},
+    )
+
+    assert MessageRecord.from_item(item, created_at=NOW, language="en") == MessageRecord(
+        created_at=NOW,
+        item_id="item_9",
+        role="assistant",
+        text="Hello \nyou",
+        interrupted=True,
+        language="en",
+        transcript_confidence=0.9,
+        started_speaking_at=NOW + 1,
+        metrics=TurnMetrics(llm_ttft_s=0.5, e2e_latency_s=1.0),
+    )
+
+
+def test_a_tool_call_is_made_with_and_without_its_output() -> None:
+    call = FunctionCall(call_id="c1", name="look_up", arguments='{"word":"go"}')
+    output = FunctionCallOutput(call_id="c1", name="look_up", output="went", is_error=False)
+
+    with_output = ToolCallRecord.from_call(call, output, created_at=NOW)
+    assert (with_output.output, with_output.is_error) == ("went", False)
+    assert ToolCallRecord.from_call(call, None, created_at=NOW).output is None
+
+
+def test_usage_is_made_from_livekits_snapshot() -> None:
+    usage = AgentSessionUsage(
+        model_usage=[
+            LLMModelUsage(provider="openai", model="gpt", input_tokens=5, output_tokens=7),
+            TTSModelUsage(provider="openai", model="tts", characters_count=9, audio_duration=1.5),
+        ]
+    )
+    models = wire(UsageRecord.from_usage(usage, created_at=NOW))["models"]
+
+    assert models == [
+        {"type": "llm", "provider": "openai", "model": "gpt", "inputTokens": 5, "outputTokens": 7},
+        {
+            "type": "tts",
+            "provider": "openai",
+            "model": "tts",
+            "inputTokens": 0,
+            "outputTokens": 0,
+            "characters": 9,
+            "audioMs": 1500.0,
+        },
+    ]
