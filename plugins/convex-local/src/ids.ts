@@ -23,10 +23,23 @@ export function newId(tableNumber: number): string {
     }
     bytes.push((rest & 0x7f) | 0x80);
   }
-  bytes.push(...randomFillSync(new Uint8Array(RANDOM_LENGTH)));
+  bytes.push(...randomBytes());
   const sum = fletcher16(bytes);
   bytes.push(sum & 0xff, sum >> 8);
   return encodeBase32(bytes);
+}
+
+/** Drawn many at a time: one call to the system costs more than everything else about an id. */
+const pool = new Uint8Array(RANDOM_LENGTH * 256);
+let used = pool.length;
+
+function randomBytes(): Uint8Array {
+  if (used === pool.length) {
+    randomFillSync(pool);
+    used = 0;
+  }
+  used += RANDOM_LENGTH;
+  return pool.subarray(used - RANDOM_LENGTH, used);
 }
 
 /** The number of the table that an id names; null for a string that is no id. */

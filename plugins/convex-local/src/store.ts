@@ -24,8 +24,7 @@ const FORMAT = `
     id INTEGER PRIMARY KEY, tbl INTEGER NOT NULL, name TEXT NOT NULL, fields TEXT NOT NULL,
     UNIQUE (tbl, name)
   );
-  CREATE TABLE docs (id TEXT PRIMARY KEY, tbl INTEGER NOT NULL, size INTEGER NOT NULL, json TEXT NOT NULL);
-  CREATE INDEX docs_table ON docs (tbl);
+  CREATE TABLE docs (id TEXT PRIMARY KEY, size INTEGER NOT NULL, json TEXT NOT NULL);
   CREATE TABLE idx (
     ix INTEGER NOT NULL, key BLOB NOT NULL, id TEXT NOT NULL, PRIMARY KEY (ix, key)
   ) WITHOUT ROWID;
@@ -275,12 +274,11 @@ export class Store {
     return row === undefined ? null : { size: row["size"] as number, json: row["json"] as string };
   }
 
-  putDocument(id: string, table: Table, size: number, json: string): void {
+  putDocument(id: string, size: number, json: string): void {
     this.run(
-      "INSERT INTO docs (id, tbl, size, json) VALUES (?, ?, ?, ?) " +
+      "INSERT INTO docs (id, size, json) VALUES (?, ?, ?) " +
         "ON CONFLICT (id) DO UPDATE SET size = excluded.size, json = excluded.json",
       id,
-      table.number,
       size,
       json,
     );
@@ -291,7 +289,7 @@ export class Store {
   }
 
   putKey(index: number, key: Buffer, id: string): void {
-    this.run("INSERT OR REPLACE INTO idx (ix, key, id) VALUES (?, ?, ?)", index, key, id);
+    this.run("INSERT INTO idx (ix, key, id) VALUES (?, ?, ?)", index, key, id);
   }
 
   deleteKey(index: number, key: Buffer): void {
@@ -315,7 +313,8 @@ export class Store {
   }
 
   count(table: Table): number {
-    return this.get("SELECT count(*) AS n FROM docs WHERE tbl = ?", table.number)?.["n"] as number;
+    const { id } = table.indexes.get("by_id") as Index;
+    return this.get("SELECT count(*) AS n FROM idx WHERE ix = ?", id)?.["n"] as number;
   }
 }
 

@@ -299,7 +299,7 @@ export class Transaction {
       if (oldKey === null || !oldKey.equals(key)) this.store.putKey(index.id, key, id);
       this.currentWrites.add(index.id, key);
     }
-    this.store.putDocument(id, table, normalized.size, JSON.stringify(value));
+    this.store.putDocument(id, normalized.size, JSON.stringify(value));
     this.version += 1;
   }
 
