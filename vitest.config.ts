@@ -10,6 +10,8 @@ export default defineConfig({
           include: ["tests/functions/**/*.test.ts"],
           environment: "edge-runtime",
           setupFiles: ["tests/functions/setup.ts"],
+          // In-memory and fast; the margin is for a machine that is busy with something else.
+          testTimeout: 30_000,
         },
       },
       {

@@ -125,6 +125,7 @@ async function runAfter(
     .first();
 }
 
+/** The student's last run before this one; runs that carry no session yet sort first of all. */
 async function runBefore(
   ctx: MutationCtx,
   run: Doc<"sessionRuns">,
@@ -142,8 +143,7 @@ async function runBefore(
   return await ctx.db
     .query("sessionRuns")
     .withIndex("by_studentId_and_startedAt_and_runId", (q) =>
-      // Runs that have not begun sort before every number.
-      q.eq("studentId", studentId).gte("startedAt", 0).lt("startedAt", startedAt),
+      q.eq("studentId", studentId).lt("startedAt", startedAt),
     )
     .order("desc")
     .first();

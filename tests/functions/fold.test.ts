@@ -229,6 +229,17 @@ describe("a transcript", () => {
     expect(await listed(agent)).toEqual(["color"]);
   });
 
+  test("that names another item goes with the words too, and uses up none of them", async () => {
+    const { agent } = await lesson();
+    await record(agent, "run_a", [
+      started(0, 0, "s1"),
+      transcript(1, 1_000, "yes", { itemId: "item_of_the_recogniser" }),
+      transcript(2, 2_000, "Yes!"),
+      message(3, 3_000, "item_1", "Yes."),
+    ]);
+    expect(await listed(agent)).toEqual(["Yes."]);
+  });
+
   test("of another run is left alone", async () => {
     const { agent } = await lesson();
     await record(agent, "run_a", [started(0, 0, "s1"), transcript(1, 1_000, "hello")]);
