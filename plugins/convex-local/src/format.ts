@@ -1,5 +1,5 @@
 /**
- * How a value leaves over HTTP.
+ * How a value leaves: over HTTP in the format asked for, over WebSocket always encoded.
  *
  * Inside, values are Convex JSON (`{$integer}`, `{$bytes}`, `{$float}`), which loses nothing. The
  * default of HTTP is "clean" JSON, which does: see `crates/value/src/export.rs` of the backend.
@@ -57,12 +57,17 @@ const { rawJSON } = JSON as unknown as { rawJSON(text: string): unknown };
 /**
  * One value in the wanted format, ready for `JSON.stringify`.
  *
+ * A whole number is written `2.0`, as the backend does: clients in other languages tell by it that
+ * the number is a float64 (the Python one refuses `2`).
+ *
  * clean: int64 becomes a decimal string, bytes a base64 string, NaN and the infinities their
  * names. export: int64 becomes a JSON number whatever its size, the rest stays encoded.
  */
 export function exportValue(value: JSONValue | undefined, format: ValueFormat): unknown {
-  if (format === "encoded" || value === null || typeof value !== "object") return value;
+  if (typeof value === "number") return floatLiteral(value);
+  if (value === null || typeof value !== "object") return value;
   if (Array.isArray(value)) return value.map((item) => exportValue(item, format));
+  if (format === "encoded") return exportFields(value, format);
   if (typeof value["$integer"] === "string") {
     const text = Buffer.from(value["$integer"], "base64").readBigInt64LE().toString();
     return format === "clean" ? text : rawJSON(text);
@@ -73,7 +78,16 @@ export function exportValue(value: JSONValue | undefined, format: ValueFormat): 
     if (Object.is(number, -0)) return rawJSON("-0.0");
     return format === "clean" ? String(number) : value;
   }
+  return exportFields(value, format);
+}
+
+function exportFields(value: Record<string, JSONValue | undefined>, format: ValueFormat): unknown {
   return Object.fromEntries(
     Object.entries(value).map(([key, item]) => [key, exportValue(item, format)]),
   );
+}
+
+function floatLiteral(number: number): unknown {
+  const text = JSON.stringify(number);
+  return /^-?\d+$/.test(text) ? rawJSON(`${text}.0`) : number;
 }

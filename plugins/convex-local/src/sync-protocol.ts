@@ -58,13 +58,22 @@ export interface Version {
   ts: string;
 }
 
+/** A value as it goes out, see `exportValue`. */
+type WireValue = unknown;
+
 export type StateModification =
-  | { type: "QueryUpdated"; queryId: number; value: JSONValue; logLines: string[]; journal: string | null }
+  | {
+      type: "QueryUpdated";
+      queryId: number;
+      value: WireValue;
+      logLines: string[];
+      journal: string | null;
+    }
   | {
       type: "QueryFailed";
       queryId: number;
       errorMessage: string;
-      errorData?: JSONValue;
+      errorData?: WireValue;
       logLines: string[];
       journal: string | null;
     }
@@ -74,8 +83,8 @@ interface Response {
   requestId: number;
   success: boolean;
   /** The value, or the message of the error. */
-  result: JSONValue;
-  errorData?: JSONValue;
+  result: WireValue;
+  errorData?: WireValue;
   logLines: string[];
 }
 
@@ -94,7 +103,13 @@ export type ServerMessage =
   | ({ type: "ActionResponse" } & Response)
   | { type: "AuthError"; error: string; baseVersion: number; authUpdateAttempted: boolean }
   | { type: "FatalError"; error: string }
-  | { type: "TransitionChunk"; chunk: string; partNumber: number; totalParts: number; transitionId: string }
+  | {
+      type: "TransitionChunk";
+      chunk: string;
+      partNumber: number;
+      totalParts: number;
+      transitionId: string;
+    }
   | { type: "Ping" };
 
 type Shape = Record<string, "string" | "number" | "array">;
@@ -110,6 +125,15 @@ const SHAPES: Record<string, Shape> = {
   Remove: { queryId: "number" },
 };
 
+const MESSAGE_TYPES = [
+  "Connect",
+  "ModifyQuerySet",
+  "Mutation",
+  "Action",
+  "Authenticate",
+  "Event",
+];
+
 const SESSION_ID = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i;
 
 /** @throws ApiError 400 for what is no message. */
@@ -122,7 +146,7 @@ export function parseClientMessage(text: string): ClientMessage {
   } catch (error) {
     throw wrong((error as Error).message);
   }
-  const problem = shapeProblem(message, ["Connect", "ModifyQuerySet", "Mutation", "Action", "Authenticate", "Event"]);
+  const problem = shapeProblem(message, MESSAGE_TYPES);
   if (problem !== null) throw wrong(problem);
   const checked = message as ClientMessage;
   if (checked.type === "Connect" && !SESSION_ID.test(checked.sessionId)) {

@@ -1,5 +1,6 @@
 /** The queries one client subscribes to: which are stale, and what it was last told of each. */
 import { badRequest, refuseComponents, serverError } from "./api-error.ts";
+import { exportValue } from "./format.ts";
 import type { AddQuery, StateModification } from "./sync-protocol.ts";
 import type { Commit, Identity, QueryOutcome } from "./types.ts";
 
@@ -130,7 +131,7 @@ function takeNews(query: Query): StateModification[] {
   if (outcome.status === "success") {
     const { value } = outcome;
     return isNews(query, ["value", value])
-      ? [{ type: "QueryUpdated", queryId, value, logLines, journal }]
+      ? [{ type: "QueryUpdated", queryId, value: exportValue(value, "encoded"), logLines, journal }]
       : [];
   }
   const { errorMessage, errorData } = outcome;
@@ -140,7 +141,7 @@ function takeNews(query: Query): StateModification[] {
       type: "QueryFailed",
       queryId,
       errorMessage: serverError(errorMessage),
-      ...(errorData === undefined ? {} : { errorData }),
+      ...(errorData === undefined ? {} : { errorData: exportValue(errorData, "encoded") }),
       logLines,
       journal,
     },

@@ -15,6 +15,7 @@ import type { Authenticated, Authenticator, Token } from "./auth.ts";
 import type { Backend } from "./backend.ts";
 import { afterRun, beforeRun, NoAnswer, rollback } from "./faults.ts";
 import type { Faults } from "./faults.ts";
+import { exportValue } from "./format.ts";
 import { parseClientMessage } from "./sync-protocol.ts";
 import type { AddQuery, ClientMessage, FunctionCall, ServerMessage } from "./sync-protocol.ts";
 import { QuerySet } from "./sync-queries.ts";
@@ -383,14 +384,14 @@ function tokenOf(message: ClientMessage & { type: "Authenticate" }): Token {
 function response(requestId: number, outcome: Outcome) {
   const { logLines } = outcome;
   if (outcome.status === "success") {
-    return { requestId, success: true, result: outcome.value, logLines };
+    return { requestId, success: true, result: exportValue(outcome.value, "encoded"), logLines };
   }
   const { errorMessage, errorData } = outcome;
   return {
     requestId,
     success: false,
     result: serverError(errorMessage),
-    ...(errorData === undefined ? {} : { errorData }),
+    ...(errorData === undefined ? {} : { errorData: exportValue(errorData, "encoded") }),
     logLines,
   };
 }

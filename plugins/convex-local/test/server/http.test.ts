@@ -92,6 +92,16 @@ describe("formats", () => {
     expect(await json(await server.post("/api/query", body))).toMatchObject({ value: expected });
   });
 
+  test.each(["json", "convex_encoded_json", "export_json"])(
+    "%s writes a whole float64 with its point, as other languages need it",
+    async (format) => {
+      const value = [2, -3, 0.5, 1e21, { n: 0 }];
+      const body = { path: "values:echoQuery", args: { value }, format };
+      const text = await (await server.post("/api/query", body)).text();
+      expect(text).toContain('"value":[2.0,-3.0,0.5,1e+21,{"n":0.0}]');
+    },
+  );
+
   test("export_json keeps an int64 as a number of any size", async () => {
     const big = { $integer: "/////////38=" };
     const body = { path: "values:echoQuery", args: { value: big }, format: "export_json" };
