@@ -131,7 +131,7 @@ async def test_function_that_is_not_there_or_internal_says_to_deploy(
 
 
 async def test_caller_without_a_token_is_nobody(deployment: Deployment) -> None:
-    async with convex.AsyncConvexClient(deployment.url, timeout_s=20.0) as nobody:
+    async with convex.AsyncConvexClient(deployment.url, token=None, timeout_s=20.0) as nobody:
         with pytest.raises(convex.FunctionError) as caught:
             await nobody.query("sessions:recordVersions")
 

@@ -358,6 +358,28 @@ async def test_worker_whose_clock_is_wrong_signs_by_the_servers() -> None:
         assert fake.call_count() == 3
 
 
+@pytest.mark.parametrize(("variable", "signed"), [(KEY.pem(), True), ("", False), (" ", False)])
+async def test_without_a_token_the_environments_key_signs(
+    fake: FakeConvex, monkeypatch: pytest.MonkeyPatch, variable: str, signed: bool
+) -> None:
+    monkeypatch.setenv("CONVEX_AGENT_KEY", variable)
+    async with convex.AsyncConvexClient(fake.url) as client:
+        await client.query("echo:back")
+
+    assert isinstance(client.token, convex.AgentToken) is signed
+    assert (fake.calls[0].token is not None) is signed
+
+
+async def test_token_none_is_nobody_whatever_the_environment_says(
+    fake: FakeConvex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONVEX_AGENT_KEY", KEY.pem())
+    async with convex.AsyncConvexClient(fake.url, token=None) as client:
+        await client.query("echo:back")
+
+    assert fake.calls[0].token is None
+
+
 async def test_accepted_answer_teaches_the_clock_too() -> None:
     """Seconds off, a token may still be accepted; the next one shall be right."""
     async with FakeConvex() as fake:

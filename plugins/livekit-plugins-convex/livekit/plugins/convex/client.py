@@ -7,13 +7,16 @@ slow answer stops the whole event loop, and it has no deadline. See the plugin's
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Literal, Self
 
 import aiohttp
+from livekit.agents.types import NOT_GIVEN, NotGivenOr
+from livekit.agents.utils import is_given
 
-from .auth import StaticToken, TokenSource
+from .auth import KEY_VARIABLE, AgentKey, AgentToken, StaticToken, TokenSource
 from .errors import AuthenticationError, FunctionError, RequestTimeoutError, TransportError
 from .subscription import Subscription
 from .sync import SyncConnection
@@ -38,23 +41,26 @@ class AsyncConvexClient:
 
     Args:
         url: the deployment's address; None for the environment's `CONVEX_URL`.
-        token: who is calling: an `AgentToken`, any `TokenSource`, a finished JWT, or nobody.
+        token: who is calling: an `AgentToken`, any `TokenSource`, a finished JWT, or None for
+            nobody. Left out: an agent for no student, signed with the environment's
+            `CONVEX_AGENT_KEY`, or nobody if that is not set.
         timeout_s: seconds a call may take, if it names no other.
         http_session: use this session, and leave it open; None for one of our own.
 
     Raises:
-        ConfigurationError: the address cannot be a deployment's.
+        ConfigurationError: the address cannot be a deployment's, or the key is none.
     """
 
     def __init__(
         self,
         url: str | None = None,
         *,
-        token: TokenSource | str | None = None,
+        token: NotGivenOr[TokenSource | str | None] = NOT_GIVEN,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         http_session: aiohttp.ClientSession | None = None,
     ) -> None:
-        self._setup(Transport(url, http_session), token, _positive(timeout_s))
+        chosen = token if is_given(token) else _token_from_env()
+        self._setup(Transport(url, http_session), chosen, _positive(timeout_s))
 
     def _setup(
         self, transport: Transport, token: TokenSource | str | None, timeout_s: float
@@ -254,6 +260,12 @@ class AsyncConvexClient:
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError("this AsyncConvexClient is closed")
+
+
+def _token_from_env() -> AgentToken | None:
+    if not os.environ.get(KEY_VARIABLE, "").strip():
+        return None
+    return AgentToken(AgentKey.from_env(), subject="agent")
 
 
 def _positive(timeout_s: float) -> float:

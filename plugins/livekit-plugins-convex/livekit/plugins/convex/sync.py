@@ -169,11 +169,13 @@ class SyncConnection:
         except ConvexClientError as error:
             logger.warning("sync.ended", extra={"error": type(error).__name__})
             self._end_all(error)
-        except Exception as error:  # noqa: BLE001  the consumers must not wait for ever
-            logger.error("sync.failed", extra={"error": type(error).__name__})
-            failure = TransportError("the live query connection failed", retryable=False)
+        except BaseException as error:  # the consumers must not wait for ever
+            failure = TransportError("the connection of the live queries failed", retryable=False)
             failure.__cause__ = error
             self._end_all(failure)
+            if not isinstance(error, Exception):
+                raise
+            logger.error("sync.failed", extra={"error": type(error).__name__})
 
     def _end_all(self, error: ConvexClientError) -> None:
         queries, self._queries = self._queries, {}
