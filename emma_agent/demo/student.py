@@ -38,6 +38,7 @@ _LOUD: Final = 200.0
 # A pause between two sentences of one answer is shorter than this.
 _QUIET_S: Final = 0.6
 _SAY_MARGIN_S: Final = 15.0
+_LEAVE_S: Final = 5.0
 
 
 class StudentError(RuntimeError):
@@ -121,6 +122,7 @@ class Student:
         self._agent_state = ""
         self._agent_identity: str | None = None
         self._left: str | None = None
+        self._connecting: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.exchanges: list[Exchange] = []
         """Everything said and heard, in order."""
@@ -208,7 +210,9 @@ class Student:
         room.on("track_subscribed", self._on_track)
         room.on("disconnected", self._on_disconnected)
         room.register_text_stream_handler("lk.transcription", self._on_transcription)
-        await room.connect(self._ticket.url, self._ticket.token)
+        self._connecting = asyncio.ensure_future(room.connect(self._ticket.url, self._ticket.token))
+        # A connection that is given up half-way goes on below Python and cannot be ended then.
+        await asyncio.shield(self._connecting)
         for participant in room.remote_participants.values():
             self._on_participant(participant)
         track = rtc.LocalAudioTrack.create_audio_track("microphone", self._source)
@@ -221,8 +225,10 @@ class Student:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(5.0):
+        with contextlib.suppress(TimeoutError, rtc.ConnectError):
+            async with asyncio.timeout(_LEAVE_S):
+                if self._connecting is not None:
+                    await self._connecting
                 await self._room.disconnect()
         await self._source.aclose()
 

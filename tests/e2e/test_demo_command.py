@@ -85,8 +85,6 @@ def demo(temporary: Path) -> Iterator[Demo]:
     [
         "Emma teaches",
         "convex-local, with a student",
-        "offline speech: ",
-        "worker (python -m emma_agent",
         # The first row: Emma has just greeted, the student is about to speak.
         "Emma    Hello",
     ],
