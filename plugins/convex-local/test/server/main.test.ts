@@ -1,11 +1,24 @@
 /** The command line: readiness, reloads, mistakes, endings. */
-import { cpSync, existsSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { execFile } from "node:child_process";
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { networkInterfaces, tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
+import { ConvexClient } from "convex/browser";
+import { anyApi } from "convex/server";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { FIXTURE, NODE_MODULES, Process } from "./support.ts";
+import { parseOptions, UsageError } from "../../src/options.ts";
+import { FIXTURE, NODE_MODULES, Process, until } from "./support.ts";
 
 let directory: string;
 let processes: Process[];
@@ -66,6 +79,31 @@ describe("reload", () => {
   });
 });
 
+test("a reload reaches the subscriptions", async () => {
+  const file = join(directory, "convex", "changing.ts");
+  writeFileSync(file, module('"old"'));
+  const local = start("--watch");
+  const client = new ConvexClient((await local.next("ready")).url!, { logger: false });
+  const seen: unknown[] = [];
+  client.onUpdate(anyApi.changing!.get!, {}, (value: unknown) => seen.push(value));
+  await until(() => seen.length === 1, "the first result");
+  writeFileSync(file, module('"new"'));
+  await until(() => seen.length === 2, "the result of the new function");
+  expect(seen).toEqual(["old", "new"]);
+  await client.close();
+});
+
+test("the README's lines do what they say", async () => {
+  const readme = readFileSync(join(import.meta.dirname, "../../README.md"), "utf8");
+  const snippet = /```js\n([\s\S]*?)```/.exec(readme)![1]!;
+  const local = start();
+  const { url } = await local.next("ready");
+  const file = join(directory, "snippet.mjs");
+  writeFileSync(file, snippet.replace("http://127.0.0.1:3210", url!));
+  const { stdout } = await promisify(execFile)(process.execPath, [file]);
+  expect(stdout).toBe("[ 'hello' ]\n");
+});
+
 describe("mistakes give one line with the remedy", () => {
   test("functions that do not compile", async () => {
     writeFileSync(join(directory, "convex", "broken.ts"), "export const = 1;");
@@ -84,15 +122,23 @@ describe("mistakes give one line with the remedy", () => {
     other.close();
   });
 
-  test.each([
-    ["an unknown option", ["--prot", "1"], "'--prot'"],
-    ["a port that is none", ["--port", "http"], "--port http"],
-    ["an --env without a value", ["--env", "SECRET"], "NAME=VALUE"],
-  ])("%s", async (_what, args, text) => {
-    const local = start(...args);
+  test("an unknown option", async () => {
+    const local = start("--prot", "1");
     expect(await local.exited()).toBe(2);
-    expect(local.stderr).toContain(text);
-    expect(local.stderr.trim().split("\n")).toHaveLength(1);
+    expect(local.stderr).toMatch(/^convex-local: .*'--prot'.*--help\.\n$/);
+  });
+
+  test.each([
+    ["a port that is none", ["--port", "http"], "--port http"],
+    ["a port too high", ["--port", "65536"], "--port 65536"],
+    ["an --env without a value", ["--env", "NAME"], "NAME=VALUE"],
+    ["an --env with a bad name", ["--env", "A B=the secret"], "--env A B is not"],
+    ["an empty --db", ["--db", ""], ":memory:"],
+    ["an --admin-key that no header can carry", ["--admin-key", "a:b"], "--admin-key"],
+  ])("%s", (_what, args, text) => {
+    expect(() => parseOptions(args)).toThrow(text);
+    expect(() => parseOptions(args)).toThrow(UsageError);
+    expect(() => parseOptions(args)).not.toThrow("the secret");
   });
 
   test("an --env-file that is not there", async () => {
