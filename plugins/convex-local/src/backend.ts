@@ -62,11 +62,11 @@ export class Backend {
   }
 
   async runQuery(call: QueryCall): Promise<QueryOutcome> {
-    return this.engine.query(call, "public");
+    return await Promise.resolve(this.engine.query(call, "public"));
   }
 
   async runMutation(call: MutationCall): Promise<MutationOutcome> {
-    return this.engine.mutation(call, "public");
+    return await Promise.resolve(this.engine.mutation(call, "public"));
   }
 
   async runAction(call: ActionCall): Promise<Outcome> {
@@ -112,11 +112,13 @@ export class Backend {
   }
 
   /** Stops the scheduler and closes the file. Actions that still run count as failed. */
-  async close(): Promise<void> {
-    if (this.closed) return;
-    this.closed = true;
-    this.scheduler.stop();
-    this.releaseRejections();
-    this.engine.store.close();
+  close(): Promise<void> {
+    if (!this.closed) {
+      this.closed = true;
+      this.scheduler.stop();
+      this.releaseRejections();
+      this.engine.store.close();
+    }
+    return Promise.resolve();
   }
 }

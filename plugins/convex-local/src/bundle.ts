@@ -128,7 +128,9 @@ async function compile(
   modules: { path: string; file: string }[],
   platform: "browser" | "node" = "browser",
 ): Promise<Code> {
-  const imports = modules.map(({ file }, i) => `import * as m${i} from ${JSON.stringify(`./${file}`)};`);
+  const imports = modules.map(
+    ({ file }, i) => `import * as m${i} from ${JSON.stringify(`./${file}`)};`,
+  );
   const entries = modules.map((module, i) => `${JSON.stringify(module.path)}: m${i}`);
   let built;
   try {

@@ -8,9 +8,14 @@ const DAY_MS = 24 * 3600 * 1000;
 const SEARCH_DAYS = 366 * 8 + 2;
 
 const DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
-const MONTHS = ["jan", "feb", "mar", "apr", "may", "jun"].concat(
-  ["jul", "aug", "sep", "oct", "nov", "dec"],
-);
+const MONTHS = ["jan", "feb", "mar", "apr", "may", "jun"].concat([
+  "jul",
+  "aug",
+  "sep",
+  "oct",
+  "nov",
+  "dec",
+]);
 
 export type CronSchedule =
   | { type: "interval"; seconds?: number; minutes?: number; hours?: number }
@@ -53,7 +58,8 @@ export function nextCronRun(
 function patternOf(name: string, schedule: Exclude<CronSchedule, { type: "interval" }>): Pattern {
   if (schedule.type === "cron") return parseCron(schedule.cron);
   // Without a minute the backend spreads runs over the hour; a name always has the same one.
-  const minute = schedule.minuteUTC ?? createHash("sha256").update(name).digest()[0]! % 60;
+  const minute =
+    schedule.minuteUTC ?? createHash("sha256").update(name).digest().readUInt16BE() % 60;
   const hour = "hourUTC" in schedule ? String(schedule.hourUTC) : "*";
   const day = schedule.type === "monthly" ? String(schedule.day) : "*";
   const weekday = schedule.type === "weekly" ? schedule.dayOfWeek.slice(0, 3) : "*";

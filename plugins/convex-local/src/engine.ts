@@ -1,19 +1,14 @@
 /** Runs functions: finds and checks them, opens their transactions, commits and tells. */
 import { randomInt } from "node:crypto";
+import { runAction } from "./actions.ts";
 import { FunctionError } from "./errors.ts";
-import { cancelJob, scheduleJob } from "./jobs.ts";
-import { MAX_ARGUMENT_BYTES, MAX_RESULT_BYTES, REQUEST_KEPT_MS } from "./limits.ts";
+import { MAX_ARGUMENT_BYTES, MAX_RESULT_BYTES } from "./limits.ts";
 import { canonicalPath, type Program, type ProjectFunction } from "./program.ts";
-import { uncaught, type Thrown } from "./stack.ts";
+import { argumentsOf, failure, resultOf } from "./outcomes.ts";
+import { firstOutcomeOf, remember } from "./requests.ts";
+import { traceOf } from "./stack.ts";
 import type { Store } from "./store.ts";
-import {
-  addressed,
-  functionHandle,
-  schedulable,
-  UdfSyscalls,
-  unsupported,
-  type FunctionAddress,
-} from "./syscalls.ts";
+import { UdfSyscalls } from "./syscalls.ts";
 import { Transaction } from "./transaction.ts";
 import type {
   ActionCall,
@@ -26,12 +21,11 @@ import type {
   Outcome,
   QueryCall,
   QueryOutcome,
-  Usage,
 } from "./types.ts";
 import { validate } from "./validators.ts";
 import { formatBytes, normalize } from "./values.ts";
 import { LogLines } from "./vm/context.ts";
-import { TimeoutError, type Budget } from "./vm/udf-runtime.ts";
+import type { Budget } from "./vm/udf-runtime.ts";
 
 const NANOSECONDS_PER_MS = 1_000_000n;
 
@@ -111,34 +105,38 @@ export class Engine {
   mutation(call: MutationCall, reach: Reach, hooks: MutationHooks = {}): MutationOutcome {
     const invocation = this.begin(call.identity, false);
     const { tx } = invocation;
-    let repeated: MutationOutcome | null = null;
-    let failed: { error: unknown } | null = null;
-    let ts = 0n;
-    const outcome = this.outcome(invocation, () => {
-      const found = this.resolve(call.path, "mutation", call.identity, reach);
-      return this.store.transaction(() => {
-        repeated = this.repeatOf(call);
-        if (repeated !== null) return null;
-        const value = this.invoke(found, argumentsOf(call.args), invocation, 0);
-        hooks.finish?.(tx);
-        ts = this.nextTs();
-        if (call.request !== undefined) this.remember(call.request, ts, value);
-        if (!tx.writeSet.isEmpty || call.request !== undefined) {
-          this.store.setMeta("ts", String(ts));
-        }
-        try {
+    // Set inside the transaction below.
+    const seen: { repeated: MutationOutcome | null; refused: boolean; ts: bigint } = {
+      repeated: null,
+      refused: false,
+      ts: 0n,
+    };
+    const outcome = this.outcome(
+      invocation,
+      () => {
+        const found = this.resolve(call.path, "mutation", call.identity, reach);
+        return this.store.transaction(() => {
+          seen.repeated = firstOutcomeOf(this.store, call.request);
+          if (seen.repeated !== null) return null;
+          const value = this.invoke(found, argumentsOf(call.args), invocation, 0);
+          hooks.finish?.(tx);
+          seen.ts = this.nextTs();
+          if (call.request !== undefined) remember(this.store, call.request, seen.ts, value);
+          if (!tx.writeSet.isEmpty || call.request !== undefined) {
+            this.store.setMeta("ts", String(seen.ts));
+          }
+          seen.refused = true;
           call.beforeCommit?.();
-        } catch (error) {
-          failed = { error };
-          throw error;
-        }
-        return value;
-      });
-    }, () => failed === null);
-    if (repeated !== null) return repeated;
+          seen.refused = false;
+          return value;
+        });
+      },
+      () => !seen.refused,
+    );
+    if (seen.repeated !== null) return seen.repeated;
     if (outcome.status === "error") return { outcome, ts: null };
-    this.committed(ts, tx, call.afterCommit);
-    return { outcome, ts };
+    this.committed(seen.ts, tx, call.afterCommit);
+    return { outcome, ts: seen.ts };
   }
 
   /** A transaction of the engine itself, on system tables. */
@@ -177,122 +175,13 @@ export class Engine {
       try {
         listener(commit);
       } catch (error) {
-        this.log(`A commit listener failed: ${error instanceof Error ? error.stack : error}`);
+        this.log(`A commit listener failed: ${traceOf(error)}`);
       }
     }
   }
-
-  private repeatOf({ request }: MutationCall): MutationOutcome | null {
-    if (request === undefined) return null;
-    const { sessionId, requestId } = request;
-    const row = this.store.get(
-      "SELECT ts, value FROM requests WHERE session = ? AND request = ?",
-      sessionId,
-      requestId,
-    );
-    if (row === undefined) return null;
-    const value = JSON.parse(row["value"] as string) as JSONValue;
-    return {
-      outcome: { status: "success", value, logLines: [], usage: noUsage() },
-      ts: BigInt(row["ts"] as string),
-    };
-  }
-
-  private remember(
-    { sessionId, requestId }: { sessionId: string; requestId: number },
-    ts: bigint,
-    value: JSONValue,
-  ): void {
-    const now = Date.now();
-    this.store.run(
-      "INSERT INTO requests (session, request, ts, value, created) VALUES (?, ?, ?, ?, ?)",
-      sessionId,
-      requestId,
-      String(ts),
-      JSON.stringify(value),
-      now,
-    );
-    this.store.run("DELETE FROM requests WHERE created < ?", now - REQUEST_KEPT_MS);
-  }
-
-  // Actions
 
   async action(call: ActionCall, reach: Reach): Promise<Outcome> {
-    const logs = new LogLines();
-    const usage = noUsage();
-    try {
-      const found = this.resolve(call.path, "action", call.identity, reach);
-      const { program } = this;
-      const args = this.checkedArguments(found, argumentsOf(call.args));
-      const { module, name, environment } = found;
-      const ended = await program.actions.run({
-        module,
-        name,
-        environment,
-        args: JSON.stringify([args]),
-        logs,
-        syscall: (operation, given) =>
-          this.actionSyscall(operation, given as Record<string, JSONValue>, {
-            call,
-            found,
-            logs,
-            usage,
-          }),
-      });
-      const value = this.checkedResult(found, resultOf(ended, program));
-      return { status: "success", value, logLines: logs.lines, usage };
-    } catch (error) {
-      return failure(error, logs, usage);
-    }
-  }
-
-  private async actionSyscall(
-    operation: string,
-    args: Record<string, JSONValue>,
-    running: { call: ActionCall; found: ProjectFunction; logs: LogLines; usage: Usage },
-  ): Promise<string> {
-    const { identity } = running.call;
-    const inner = { path: "", args: args["args"] ?? {}, identity };
-    const passOn = (outcome: Outcome): string => {
-      for (const line of outcome.logLines) running.logs.lines.push(line);
-      for (const key of Object.keys(running.usage) as (keyof Usage)[]) {
-        running.usage[key] += outcome.usage[key];
-      }
-      if (outcome.status === "success") return JSON.stringify(outcome.value);
-      throw new FunctionError(outcome.errorMessage, outcome.errorData);
-    };
-    switch (operation) {
-      case "1.0/actions/query":
-        inner.path = addressed(args as FunctionAddress);
-        return passOn(this.query(inner, "internal").outcome);
-      case "1.0/actions/mutation":
-        inner.path = addressed(args as FunctionAddress);
-        return passOn(this.mutation(inner, "internal").outcome);
-      case "1.0/actions/action":
-        inner.path = addressed(args as FunctionAddress);
-        return passOn(await this.action(inner, "internal"));
-      case "1.0/actions/schedule": {
-        const path = schedulable(args, (name) => this.find(name));
-        let id = "";
-        this.systemTransaction((tx) => {
-          id = scheduleJob(tx, path, inner.args, (args["ts"] as number) * 1000);
-        });
-        return JSON.stringify(id);
-      }
-      case "1.0/actions/cancel_job":
-        this.systemTransaction((tx, nowMs) => {
-          cancelJob(tx, args["id"] as string, nowMs);
-        });
-        return "null";
-      case "1.0/getUserIdentity":
-        return JSON.stringify(identity.attributes);
-      case "1.0/getFunctionMetadata":
-        return JSON.stringify({ name: running.found.path, componentPath: "" });
-      case "1.0/createFunctionHandle":
-        return JSON.stringify(functionHandle(addressed(args as FunctionAddress)));
-      default:
-        throw unsupported(operation);
-    }
+    return await runAction(this, call, reach);
   }
 
   // One function
@@ -331,7 +220,7 @@ export class Engine {
   }
 
   /** @throws FunctionError when there is none that this caller may see. */
-  private resolve(
+  resolve(
     path: string,
     type: ProjectFunction["type"],
     identity: Identity,
@@ -374,8 +263,7 @@ export class Engine {
       find: (path: string) => this.find(path),
       runNested: (path: string, type: "query" | "mutation", inner: JSONValue): string => {
         const nested = this.resolve(path, type, invocation.identity, "internal");
-        const run = (): JSONValue =>
-          this.invoke(nested, argumentsOf(inner), invocation, depth + 1);
+        const run = (): JSONValue => this.invoke(nested, argumentsOf(inner), invocation, depth + 1);
         return JSON.stringify(type === "mutation" ? tx.nested(run) : run());
       },
     };
@@ -405,7 +293,7 @@ export class Engine {
       startedAt: 0,
     }).tableOfId(id);
 
-  private checkedArguments(found: ProjectFunction, given: JSONValue): JSONValue {
+  checkedArguments(found: ProjectFunction, given: JSONValue): JSONValue {
     const { value, size } = normalize(given);
     if (size > MAX_ARGUMENT_BYTES) {
       throw new FunctionError(
@@ -418,7 +306,7 @@ export class Engine {
     return value;
   }
 
-  private checkedResult(found: ProjectFunction, given: JSONValue): JSONValue {
+  checkedResult(found: ProjectFunction, given: JSONValue): JSONValue {
     const { value, size } = normalize(given);
     if (size > MAX_RESULT_BYTES) {
       throw new FunctionError(
@@ -426,47 +314,11 @@ export class Engine {
           `${formatBytes(MAX_RESULT_BYTES)})`,
       );
     }
-    const problem =
-      found.returns === null ? null : validate(found.returns, value, this.tableOfId);
+    const problem = found.returns === null ? null : validate(found.returns, value, this.tableOfId);
     if (problem !== null) throw new FunctionError(`ReturnsValidationError: ${problem}`);
     return value;
   }
 }
-
-function resultOf(ended: { result: string } | { thrown: Thrown }, program: Program): JSONValue {
-  if ("result" in ended) return JSON.parse(ended.result) as JSONValue;
-  const { thrown } = ended;
-  const data = thrown.data === undefined ? undefined : (JSON.parse(thrown.data) as JSONValue);
-  throw new FunctionError(uncaught(thrown, program.codes), data);
-}
-
-/** An object, or the one element of an array. */
-function argumentsOf(args: JSONValue): JSONValue {
-  if (!Array.isArray(args)) return args;
-  if (args.length > 1) throw new FunctionError("Functions take a single arguments object");
-  return args[0] ?? {};
-}
-
-function failure(error: unknown, logs: LogLines, usage: Usage): Outcome {
-  const isKnown = error instanceof FunctionError || error instanceof TimeoutError;
-  if (!isKnown) throw error;
-  const data = error instanceof FunctionError ? error.data : undefined;
-  return {
-    status: "error",
-    errorMessage: error.message,
-    ...(data === undefined ? {} : { errorData: data }),
-    logLines: logs.lines,
-    usage,
-  };
-}
-
-const noUsage = (): Usage => ({
-  documentsRead: 0,
-  bytesRead: 0,
-  documentsWritten: 0,
-  bytesWritten: 0,
-  ranges: 0,
-});
 
 const displayPath = (path: string): string => canonicalPath(path).replace(/:default$/, "");
 

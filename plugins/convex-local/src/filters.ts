@@ -83,7 +83,9 @@ function arithmetic(name: Operation, left: MaybeValue, right: MaybeValue): JSONV
   const kind = kindOf(left);
   if (kind === "float64" && kindOf(right) === "float64") {
     const [a, b] = [float64Of(left as JSONValue), float64Of(right as JSONValue)];
-    return float64({ add: a + b, subtract: a - b, multiply: a * b, divide: a / b, mod: a % b }[name]);
+    return float64(
+      { add: a + b, subtract: a - b, multiply: a * b, divide: a / b, mod: a % b }[name],
+    );
   }
   if (kind === "int64" && kindOf(right) === "int64") {
     const [a, b] = [int64Of(left as JSONValue), int64Of(right as JSONValue)];

@@ -7,7 +7,7 @@ import { randomFillSync } from "node:crypto";
 
 /** Crockford's alphabet in lower case: no i, l, o, u. */
 const ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz";
-const VALUES = new Map([...ALPHABET].map((letter, value) => [letter, value]));
+const VALUES = new Map(Array.from(ALPHABET, (letter, value) => [letter, value]));
 const RANDOM_LENGTH = 16;
 const FOOTER_LENGTH = 2;
 const MIN_LENGTH = 31;
@@ -81,11 +81,11 @@ function encodeBase32(bytes: readonly number[]): string {
     bits += 8;
     while (bits >= 5) {
       bits -= 5;
-      text += ALPHABET[(held >> bits) & 31];
+      text += ALPHABET.charAt((held >> bits) & 31);
     }
     held &= (1 << bits) - 1;
   }
-  return bits > 0 ? text + ALPHABET[(held << (5 - bits)) & 31] : text;
+  return bits > 0 ? text + ALPHABET.charAt((held << (5 - bits)) & 31) : text;
 }
 
 function decodeBase32(text: string): number[] | null {

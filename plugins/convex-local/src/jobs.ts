@@ -26,12 +26,7 @@ export interface Job {
 type Ending = { kind: "success" } | { kind: "failed"; error: string } | { kind: "canceled" };
 
 /** Adds a function to run at `dueMs` (milliseconds since the epoch); returns its id. */
-export function scheduleJob(
-  tx: Transaction,
-  path: string,
-  args: JSONValue,
-  dueMs: number,
-): string {
+export function scheduleJob(tx: Transaction, path: string, args: JSONValue, dueMs: number): string {
   const { size, value } = normalize(args);
   if (size > MAX_SCHEDULED_ARGUMENT_BYTES) {
     throw new FunctionError(
@@ -103,7 +98,7 @@ export function beginJob(tx: Transaction, id: string, nowMs: number): void {
 export function finishJob(tx: Transaction, id: string, ending: Ending, nowMs: number): void {
   // A cancelled job stays cancelled, though its action ran to its end.
   if (stateOf(tx.store, id) === "done") return;
-  update(tx, id, { state: ending as unknown as JSONValue, completedTime: nowMs });
+  update(tx, id, { state: ending, completedTime: nowMs });
   setState(tx.store, id, "done", nowMs);
 }
 
@@ -131,7 +126,8 @@ const documentOf = (store: Store, id: string): JSONObject =>
   JSON.parse(store.document(id)?.json ?? "{}") as JSONObject;
 
 function stateOf(store: Store, id: string): JobState | null {
-  return (store.get("SELECT state FROM jobs WHERE id = ?", id)?.["state"] ?? null) as JobState | null;
+  return (store.get("SELECT state FROM jobs WHERE id = ?", id)?.["state"] ??
+    null) as JobState | null;
 }
 
 function setState(store: Store, id: string, state: JobState, due: number): void {

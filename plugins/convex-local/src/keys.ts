@@ -8,13 +8,7 @@
  * Source of the order: npm `convex/src/values/compare.ts`.
  */
 import { Buffer } from "node:buffer";
-import {
-  bytesOf,
-  int64Of,
-  kindOf,
-  type JSONObject,
-  type MaybeValue,
-} from "./values.ts";
+import { bytesOf, int64Of, kindOf, type JSONObject, type MaybeValue } from "./values.ts";
 import type { JSONValue } from "./types.ts";
 
 const UNDEFINED = 0x01;
@@ -95,35 +89,59 @@ export function encodeKey(values: readonly MaybeValue[]): Buffer {
 
 function write(out: Writer, value: MaybeValue): void {
   switch (kindOf(value)) {
-    case "undefined":
-      return out.byte(UNDEFINED);
-    case "null":
-      return out.byte(NULL);
+    case "undefined": {
+      out.byte(UNDEFINED);
+      return;
+    }
+    case "null": {
+      out.byte(NULL);
+      return;
+    }
     case "int64":
       out.byte(INT64);
-      return out.uint64(BigInt.asUintN(64, int64Of(value as JSONValue)) ^ SIGN);
+      {
+        out.uint64(BigInt.asUintN(64, int64Of(value as JSONValue)) ^ SIGN);
+        return;
+      }
     case "float64":
       out.byte(FLOAT64);
-      return out.uint64(orderedFloat(floatBits(value as JSONValue)));
-    case "boolean":
-      return out.byte(value === true ? TRUE : FALSE);
+      {
+        out.uint64(orderedFloat(floatBits(value as JSONValue)));
+        return;
+      }
+    case "boolean": {
+      out.byte(value === true ? TRUE : FALSE);
+      return;
+    }
     case "string":
       out.byte(STRING);
-      return out.escaped(Buffer.from(value as string, "utf8"));
+      {
+        out.escaped(Buffer.from(value as string, "utf8"));
+        return;
+      }
     case "bytes":
       out.byte(BYTES);
-      return out.escaped(bytesOf(value as JSONValue));
+      {
+        out.escaped(bytesOf(value as JSONValue));
+        return;
+      }
     case "array":
       out.byte(ARRAY);
       for (const item of value as JSONValue[]) write(out, item);
-      return out.byte(END);
+      {
+        out.byte(END);
+        return;
+      }
     case "object":
       out.byte(OBJECT);
       for (const name of Object.keys(value as JSONObject).sort()) {
         write(out, name);
         write(out, (value as JSONObject)[name]);
       }
-      return out.byte(END);
+      {
+        out.byte(END);
+        return;
+      }
   }
 }
 

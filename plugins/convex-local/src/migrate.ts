@@ -4,7 +4,6 @@ import { tableNumberOf } from "./ids.ts";
 import type { Schema, TableDefinition } from "./schema.ts";
 import { SCHEDULED_FUNCTIONS, type Index, type Store, type Table } from "./store.ts";
 import { keyOf } from "./transaction.ts";
-import type { JSONValue } from "./types.ts";
 import { validate } from "./validators.ts";
 import type { JSONObject } from "./values.ts";
 
@@ -60,12 +59,12 @@ function checkRows(store: Store, table: Table, definition: TableDefinition): voi
     return number === null ? null : (store.tableOfNumber(number)?.name ?? null);
   };
   for (const document of documentsOf(store, table)) {
-    const { _id, _creationTime, ...fields } = document;
-    const problem = validate(definition.documentType, fields as JSONValue, tableOfId);
+    const { _id: id, _creationTime, ...fields } = document;
+    const problem = validate(definition.documentType, fields, tableOfId);
     if (problem === null) continue;
     throw new CompileError(
       "Schema validation failed.\n" +
-        `Document with ID "${String(_id)}" in table "${table.name}" does not match the schema: ` +
+        `Document with ID "${id as string}" in table "${table.name}" does not match the schema: ` +
         problem,
     );
   }

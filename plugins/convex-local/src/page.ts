@@ -6,12 +6,7 @@
  */
 import { createHash } from "node:crypto";
 import { FunctionError } from "./errors.ts";
-import {
-  MAX_BYTES_READ,
-  MAX_DOCUMENTS_READ,
-  SOFT_MAX_PAGE_LENGTH,
-  softLimit,
-} from "./limits.ts";
+import { MAX_BYTES_READ, MAX_DOCUMENTS_READ, SOFT_MAX_PAGE_LENGTH, softLimit } from "./limits.ts";
 import { QueryStream, type SerializedQuery } from "./query.ts";
 import type { Transaction } from "./transaction.ts";
 
@@ -97,9 +92,7 @@ const isOverBudget = (stream: QueryStream, request: PageRequest): boolean =>
 
 /** Documents that may still be looked at; one at a time when bytes are limited. */
 const budgetOf = (stream: QueryStream, request: PageRequest): number =>
-  request.maximumBytesRead == null
-    ? (request.maximumRowsRead ?? Infinity) - stream.rowsRead
-    : 1;
+  request.maximumBytesRead == null ? (request.maximumRowsRead ?? Infinity) - stream.rowsRead : 1;
 
 const isLarge = (stream: QueryStream, documents: string[], request: PageRequest): boolean =>
   documents.length > SOFT_MAX_PAGE_LENGTH ||

@@ -72,7 +72,9 @@ export async function loadProgram(
     (module.environment === "node" ? actions.modules : modules)[module.path] ?? {};
 
   return importing(codes, () => {
-    const analyzedModules = bundle.modules.map((module) => analyzeModule(module, exportsOf(module)));
+    const analyzedModules = bundle.modules.map((module) =>
+      analyzeModule(module, exportsOf(module)),
+    );
     const parsed = bundle.hasSchema ? schemaOf(modules["schema"] ?? {}) : null;
     const crons = cronsOf(modules["crons"] ?? {});
     const functions = functionsOf(analyzedModules);

@@ -16,6 +16,7 @@ import {
   type Job,
 } from "./jobs.ts";
 import { FINISHED_JOB_KEPT_MS, SCHEDULED_PARALLELISM } from "./limits.ts";
+import { traceOf } from "./stack.ts";
 import type { Transaction } from "./transaction.ts";
 import type { AnalyzedCron, Outcome } from "./types.ts";
 
@@ -116,7 +117,7 @@ export class Scheduler {
       }
       if (!this.stopped) this.forget();
     } catch (error) {
-      this.log(`The scheduler failed: ${error instanceof Error ? error.stack : error}`);
+      this.log(`The scheduler failed: ${traceOf(error)}`);
     } finally {
       this.ticking = false;
       this.wake();
@@ -189,7 +190,7 @@ export class Scheduler {
         ended(outcome);
       })
       .catch((error: unknown) => {
-        this.log(`${path}: ${error instanceof Error ? error.stack : error}`);
+        this.log(`${path}: ${traceOf(error)}`);
       })
       .finally(() => {
         this.actionsRunning -= 1;

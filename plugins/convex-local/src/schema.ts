@@ -117,4 +117,6 @@ function checkIdentifier(name: string, what: string): void {
 }
 
 export const isIdentifier = (name: string): boolean =>
-  name.length <= MAX_IDENTIFIER_LENGTH && /^[A-Za-z_][A-Za-z0-9_]*$/.test(name) && /[^_]/.test(name);
+  name.length <= MAX_IDENTIFIER_LENGTH &&
+  /^[A-Za-z_][A-Za-z0-9_]*$/.test(name) &&
+  /[^_]/.test(name);

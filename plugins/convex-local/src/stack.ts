@@ -38,6 +38,10 @@ export function projectFrames(stack: string, codes: readonly Code[]): string[] {
   return frames;
 }
 
+/** An error of the engine itself, for the log. */
+export const traceOf = (error: unknown): string =>
+  error instanceof Error ? (error.stack ?? error.message) : String(error);
+
 /** "Uncaught Error: text" and the project's frames below it, as the backend words it. */
 export function uncaught(thrown: Thrown, codes: readonly Code[]): string {
   const head = thrown.name === "" ? thrown.message : `${thrown.name}: ${thrown.message}`;

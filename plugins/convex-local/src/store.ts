@@ -134,11 +134,11 @@ export class Store {
   }
 
   get(sql: string, ...values: SQLInputValue[]): Record<string, unknown> | undefined {
-    return this.statement(sql).get(...values) as Record<string, unknown> | undefined;
+    return this.statement(sql).get(...values);
   }
 
   all(sql: string, ...values: SQLInputValue[]): Record<string, unknown>[] {
-    return this.statement(sql).all(...values) as Record<string, unknown>[];
+    return this.statement(sql).all(...values);
   }
 
   private statement(sql: string): StatementSync {
@@ -328,8 +328,8 @@ function addIndex(table: Table, id: number, name: string, fields: string[]): Ind
 
 /** Node prints an ExperimentalWarning once per process; it says nothing about this program. */
 async function importSqlite(): Promise<typeof import("node:sqlite")> {
-  const emit = process.emitWarning;
-  process.emitWarning = (() => undefined) as typeof process.emitWarning;
+  const emit = process.emitWarning.bind(process);
+  process.emitWarning = () => undefined;
   try {
     return await import("node:sqlite");
   } finally {

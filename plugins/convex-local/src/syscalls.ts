@@ -107,7 +107,7 @@ export class UdfSyscalls {
       case "1.0/getFunctionMetadata":
         return JSON.stringify({ name: this.frame.function.path, componentPath: "" });
       case "1.0/createFunctionHandle":
-        return JSON.stringify(functionHandle(addressed(args as FunctionAddress)));
+        return JSON.stringify(functionHandle(addressed(args)));
       case "1.0/runUdf":
         return this.runUdf(args);
       case "1.0/schedule":
@@ -193,7 +193,9 @@ export class UdfSyscalls {
       throw new FunctionError("convex-local has no stale snapshots (`useStaleSnapshot`)");
     }
     if (type !== "query" && type !== "mutation") {
-      throw new FunctionError(`Only queries and mutations can be called, got ${String(type)}`);
+      throw new FunctionError(
+        `Only queries and mutations can be called, got ${JSON.stringify(type)}`,
+      );
     }
     if (type === "mutation" && this.frame.function.type === "query") {
       throw new FunctionError("Cannot call a Mutation function from a Query function");
@@ -217,11 +219,8 @@ export class UdfSyscalls {
 }
 
 /** Canonical path of a function that can be scheduled. */
-export function schedulable(
-  args: Args,
-  find: (path: string) => ProjectFunction | null,
-): string {
-  const path = addressed(args as FunctionAddress);
+export function schedulable(args: Args, find: (path: string) => ProjectFunction | null): string {
+  const path = addressed(args);
   const found = find(path);
   if (found === null) {
     throw new FunctionError(`Attempted to schedule function at nonexistent path: ${path}`);

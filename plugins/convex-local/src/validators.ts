@@ -41,11 +41,7 @@ export function validate(
   return mismatch.text(path === "" ? "" : `Path: ${path}`);
 }
 
-function check(
-  validator: ValidatorJSON,
-  value: JSONValue,
-  tableOfId: TableOfId,
-): Mismatch | null {
+function check(validator: ValidatorJSON, value: JSONValue, tableOfId: TableOfId): Mismatch | null {
   const kind = kindOf(value);
   const matches = (wanted: string): Mismatch | null =>
     kind === wanted ? null : noMatch(validator, value);
@@ -113,8 +109,10 @@ function checkFields(
   object: JSONObject,
   tableOfId: TableOfId,
 ): Mismatch | null {
-  const about = (first: string) => (path: string): string =>
-    `${first}\n${path}\nObject: ${display(object)}\nValidator: ${show(validator)}`;
+  const about =
+    (first: string) =>
+    (path: string): string =>
+      `${first}\n${path}\nObject: ${display(object)}\nValidator: ${show(validator)}`;
   for (const name of Object.keys(validator.value).sort()) {
     const field = validator.value[name] as FieldJSON;
     const value = Object.hasOwn(object, name) ? object[name] : undefined;
@@ -151,8 +149,8 @@ function checkId(
   if (table === null) return noMatch(validator, value);
   if (table === validator.tableName) return null;
   const found = table.startsWith("_")
-    ? `Found ID "${String(value)}" from a system table, which`
-    : `Found ID "${String(value)}" from table \`${table}\`, which`;
+    ? `Found ID "${value as string}" from a system table, which`
+    : `Found ID "${value as string}" from table \`${table}\`, which`;
   return {
     path: [],
     text: (path) =>

@@ -20,15 +20,7 @@ export type JSONObject = { [key: string]: JSONValue };
 export type MaybeValue = JSONValue | undefined;
 
 export type Kind =
-  | "undefined"
-  | "null"
-  | "int64"
-  | "float64"
-  | "boolean"
-  | "string"
-  | "bytes"
-  | "array"
-  | "object";
+  "undefined" | "null" | "int64" | "float64" | "boolean" | "string" | "bytes" | "array" | "object";
 
 /** The kind of a value that `normalize` has passed. */
 export function kindOf(value: MaybeValue): Kind {
@@ -56,8 +48,7 @@ export function kindOf(value: MaybeValue): Kind {
 const base64Of = (value: JSONValue, key: string): Buffer =>
   Buffer.from((value as Record<string, string>)[key] ?? "", "base64");
 
-export const int64Of = (value: JSONValue): bigint =>
-  base64Of(value, "$integer").readBigInt64LE(0);
+export const int64Of = (value: JSONValue): bigint => base64Of(value, "$integer").readBigInt64LE(0);
 
 export const float64Of = (value: JSONValue): number =>
   typeof value === "number" ? value : base64Of(value, "$float").readDoubleLE(0);
@@ -79,8 +70,7 @@ export function float64(value: number): JSONValue {
   return { $float: buffer.toString("base64") };
 }
 
-export const isPlainObject = (value: MaybeValue): value is JSONObject =>
-  kindOf(value) === "object";
+export const isPlainObject = (value: MaybeValue): value is JSONObject => kindOf(value) === "object";
 
 /** A value that keeps the rules, with what the rules measured. */
 export interface Normalized {

@@ -119,7 +119,7 @@ export class ActionRuntime {
         const run = this.runs.get(args.requestId ?? "") ?? this.running.getStore();
         if (run === undefined) throw new Error(`${operation}: the action has already ended`);
         try {
-          return await run.syscall(operation, args as unknown as JSONValue);
+          return await run.syscall(operation, args);
         } catch (error) {
           if (!(error instanceof FunctionError) || error.data === undefined) throw error;
           throw Object.assign(new Error(error.message), { data: error.data });

@@ -98,7 +98,8 @@ export function installUdfGlobals(
   // Time stands still, and chance is drawn from the transaction's seed.
   const RealDate = Date;
   const FrozenDate = function (this: unknown, ...parts: unknown[]): unknown {
-    if (new.target === undefined) return new RealDate(now).toString();
+    const isCall = (new.target as unknown) === undefined;
+    if (isCall) return new RealDate(now).toString();
     return Reflect.construct(RealDate, parts.length === 0 ? [now] : parts, new.target);
   };
   FrozenDate.prototype = RealDate.prototype;

@@ -148,7 +148,8 @@ class Slot {
       const { module, name, method, args, now, seed } = run;
       this.enter({ type: "start", module, name, method, args, now, seed });
       for (;;) {
-        if (this.outcome !== null) return this.finish(run);
+        const outcome = this.settled();
+        if (outcome !== null) return this.finish(run, outcome);
         if (this.deferred.length === 0) {
           throw new FunctionError(
             "The function can never return: it awaits a promise that no Convex call resolves.",
@@ -163,7 +164,11 @@ class Slot {
     }
   }
 
-  private finish(run: UdfRun): UdfResult {
+  private settled(): UdfResult | null {
+    return this.outcome;
+  }
+
+  private finish(run: UdfRun, outcome: UdfResult): UdfResult {
     if (this.deferred.length > 0) {
       const names = this.deferred.map(({ operation }) => operation.replace("1.0/", ""));
       run.logs.add("WARN", [
@@ -171,7 +176,7 @@ class Slot {
           "be awaited or they might not run.",
       ]);
     }
-    return this.outcome as UdfResult;
+    return outcome;
   }
 
   /** Goes into the context until nothing in it can go on. */
@@ -194,9 +199,7 @@ class Slot {
     if (this.failure !== null) throw this.failure.error;
     if (budget.userMs > USER_TIMEOUT_MS) throw userTimeout();
     if (budget.systemMs > SYSTEM_TIMEOUT_MS) {
-      throw new TimeoutError(
-        "Your request timed out performing too many system operations.",
-      );
+      throw new TimeoutError("Your request timed out performing too many system operations.");
     }
   }
 

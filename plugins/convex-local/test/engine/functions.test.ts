@@ -6,7 +6,7 @@ const noChange = { documentsWritten: 0, bytesWritten: 0 };
 async function failureOf(call: Promise<unknown>): Promise<CallFailed["outcome"]> {
   return await call.then(
     () => expect.fail("the call succeeded"),
-    (error: CallFailed) => error.outcome,
+    (error: unknown) => (error as CallFailed).outcome,
   );
 }
 
@@ -26,13 +26,15 @@ describe("mutations", () => {
     expect(await query("items:get", { id })).toBeNull();
     expect(await query("items:everything")).toEqual([]);
     const outcome = await failureOf(mutation("items:remove", { id }));
-    expect(outcome.errorMessage).toContain(`Delete on nonexistent document ID ${String(id)}`);
+    expect(outcome.errorMessage).toContain(`Delete on nonexistent document ID ${id as string}`);
   });
 
   test("leave nothing behind when they throw", async () => {
     const { mutation, query } = await open();
     const outcome = await failureOf(mutation("items:addThenThrow", { how: "plain" }));
-    expect(outcome.errorMessage).toMatch(/^Uncaught Error: no luck\n {4}at handler \(\.\.\/convex\/items\.ts:\d+:\d+\)$/);
+    expect(outcome.errorMessage).toMatch(
+      /^Uncaught Error: no luck\n {4}at handler \(\.\.\/convex\/items\.ts:\d+:\d+\)$/,
+    );
     expect(outcome.errorData).toBeUndefined();
     expect(await query("items:everything")).toEqual([]);
   });
@@ -154,7 +156,11 @@ describe("what functions see", () => {
 
   test("console lines are handed to the caller", async () => {
     const { backend } = await open({ project: "globals" });
-    const { outcome } = await backend.runQuery({ path: "globals:logs", args: {}, identity: nobody });
+    const { outcome } = await backend.runQuery({
+      path: "globals:logs",
+      args: {},
+      identity: nobody,
+    });
     expect(outcome.logLines).toEqual(["[LOG] 'one' { two: 2 }", "[WARN] [ 3 ]"]);
   });
 
@@ -228,7 +234,9 @@ describe("validation", () => {
   test("of results, where null is not the same as no validator", async () => {
     const { query } = await open();
     const outcome = await failureOf(query("items:wrongReturn"));
-    expect(outcome.errorMessage).toContain("ReturnsValidationError: Value does not match validator");
+    expect(outcome.errorMessage).toContain(
+      "ReturnsValidationError: Value does not match validator",
+    );
     expect(await query("items:nullable", { value: null })).toBeNull();
     expect(await query("items:nullable", { value: 3 })).toBe(3);
   });

@@ -13,7 +13,9 @@ function chance(seed: number): () => number {
   };
 }
 
-const NEGATIVE_NAN = new Float64Array(new BigUint64Array([0xfff8000000000000n]).buffer)[0] as number;
+const NEGATIVE_NAN = new Float64Array(
+  new BigUint64Array([0xfff8000000000000n]).buffer,
+)[0] as number;
 
 const SCALARS: (Value | undefined)[] = [
   undefined,
@@ -70,7 +72,8 @@ function randomValue(random: () => number, depth: number): Value {
     const names = ["a", "b", "aa", "A", "_", "z"].filter(() => random() < 0.4);
     return Object.fromEntries(names.map((name) => [name, randomValue(random, depth - 1)]));
   }
-  if (kind < 0.6) return random() * 10 ** Math.floor(random() * 40 - 20) * (random() < 0.5 ? -1 : 1);
+  if (kind < 0.6)
+    return random() * 10 ** Math.floor(random() * 40 - 20) * (random() < 0.5 ? -1 : 1);
   if (kind < 0.7) {
     const codes = Array.from({ length: Math.floor(random() * 4) }, () => random() * 0x300);
     return String.fromCodePoint(...codes.map(Math.floor));
@@ -135,7 +138,10 @@ describe("index keys", () => {
 test("an index gives documents back in the order of their values", async () => {
   const { mutation, query } = await open({ project: "values" });
   const random = chance(11);
-  const values = [...SCALARS.slice(1), ...Array.from({ length: 200 }, () => randomValue(random, 2))];
+  const values = [
+    ...SCALARS.slice(1),
+    ...Array.from({ length: 200 }, () => randomValue(random, 2)),
+  ];
   for (const value of values) {
     await mutation("values:add", { value: convexToJson(value as Value) });
   }

@@ -38,12 +38,20 @@ test.each([
   ["an object of 1,024 fields", { fields: 1024 }, null],
   ["one more", { fields: 1025 }, "Object has too many fields (1025 > maximum number 1024)"],
   ["a document nested 16 deep", { nesting: 15 }, null],
-  ["one more", { nesting: 16 }, "Document is too nested (nested 17 levels deep > maximum nesting 16)"],
+  [
+    "one more",
+    { nesting: 16 },
+    "Document is too nested (nested 17 levels deep > maximum nesting 16)",
+  ],
   ["a document of 1 MiB", { bytes: MIB }, null],
   ["one byte more", { bytes: MIB + 1 }, "> maximum size 1 MiB)"],
   ["a field name with a dollar", { name: "$x" }, "starts with"],
   ["a field name beyond ASCII", { name: "é" }, "non-control ASCII characters"],
-  ["a field name of 1,025 characters", { name: "n".repeat(1025) }, "maximum field name length 1024"],
+  [
+    "a field name of 1,025 characters",
+    { name: "n".repeat(1025) },
+    "maximum field name length 1024",
+  ],
   ["half a surrogate pair", { surrogate: true }, "unpaired surrogate"],
   ["a field of the system", { top: "_x" }, "starts with an underscore"],
 ])("%s", async (_name, args, problem) => {
@@ -62,7 +70,9 @@ test("a value may be nested 64 deep, in arguments and results", async () => {
 test("32,000 documents are read, and no more", async () => {
   const opened = await open({ project: "limits" });
   for (let i = 0; i < 4; i += 1) {
-    expect(await messageOf(opened, "limits:insert", { count: 8000 + (i === 3 ? 1 : 0) })).toBeNull();
+    expect(
+      await messageOf(opened, "limits:insert", { count: 8000 + (i === 3 ? 1 : 0) }),
+    ).toBeNull();
   }
   expect(await messageOf(opened, "limits:read", { count: 32_000 })).toBeNull();
   expect(await messageOf(opened, "limits:read", { count: 32_001 })).toContain(

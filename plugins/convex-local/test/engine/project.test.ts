@@ -32,7 +32,7 @@ const BY_LEVEL = `export const byLevel = query({
   },
 });`;
 
-const WORDS = 'words: defineTable({ word: v.string(), level: v.optional(v.string()) })';
+const WORDS = "words: defineTable({ word: v.string(), level: v.optional(v.string()) })";
 
 describe("a project that does not compile", () => {
   test("is refused with the compiler's message", async () => {
@@ -67,7 +67,11 @@ describe("a reload", () => {
       "words.ts": functions(`export const say = query({ args: {}, handler: async () => "one" });`),
     });
     const { backend, query } = await open({ project: directory });
-    const { readSet, ts } = await backend.runQuery({ path: "words:say", args: {}, identity: nobody });
+    const { readSet, ts } = await backend.runQuery({
+      path: "words:say",
+      args: {},
+      identity: nobody,
+    });
     const seen: [boolean, boolean][] = [];
     backend.onCommit((commit) => seen.push([commit.touches(readSet), commit.ts > ts]));
     write(directory, {
@@ -103,7 +107,7 @@ describe("a reload", () => {
     const directory = project({ "schema.ts": schema(WORDS), "words.ts": functions(ADD) });
     const opened = await open({ project: directory });
     const id = (await opened.mutation("words:add", { word: "a" })) as string;
-    const strict = 'words: defineTable({ word: v.string(), level: v.string() })';
+    const strict = "words: defineTable({ word: v.string(), level: v.string() })";
     write(directory, { "schema.ts": schema(strict) });
     const refused = opened.backend.reload();
     await expect(refused).rejects.toThrow(CompileError);
@@ -136,7 +140,9 @@ describe("what a project declares", () => {
           path: "deep/more",
           file: "deep/more.ts",
           environment: "isolate",
-          functions: [{ name: "say", type: "query", visibility: "public", returns: { type: "string" } }],
+          functions: [
+            { name: "say", type: "query", visibility: "public", returns: { type: "string" } },
+          ],
         },
         { path: "words", functions: [{ name: "add", type: "mutation", args: { type: "object" } }] },
       ],
@@ -181,13 +187,13 @@ describe("what a project declares", () => {
         import { hostname } from "node:os";
         import { actionGeneric as action } from "convex/server";
         export const name = action({ args: {}, handler: async () => typeof hostname() });`,
-      "plain.ts": functions('export const x = query({ args: {}, handler: async () => 1 });'),
+      "plain.ts": functions("export const x = query({ args: {}, handler: async () => 1 });"),
     });
     const { action, query } = await open({ project: directory });
     expect(await action("machine:name")).toBe("string");
     expect(await query("plain:x")).toBe(1);
     write(directory, {
-      "machine.ts": `"use node";\n${functions('export const q = query({ handler: async () => 1 });')}`,
+      "machine.ts": `"use node";\n${functions("export const q = query({ handler: async () => 1 });")}`,
     });
     await expect(open({ project: directory })).rejects.toThrow("Only actions can be defined");
   });

@@ -139,8 +139,7 @@ describe("read sets", () => {
     const opened = await open();
     const id = await opened.mutation("items:add", { group: "g", rank: 1 });
     const { readSet } = await run(opened, "items:between", { group: "g", from: 0, to: 2 });
-    const set = (fields: object) => () =>
-      opened.mutation("items:set", { id, ...fields } as never);
+    const set = (fields: object) => () => opened.mutation("items:set", { id, ...fields });
     expect(await touchedBy(opened, readSet, set({ note: "in place" }))).toBe(true);
     expect(await touchedBy(opened, readSet, set({ rank: 9 }))).toBe(true);
     expect(await touchedBy(opened, readSet, set({ rank: 10 }))).toBe(false);

@@ -58,8 +58,14 @@ describe("scheduled functions", () => {
   test("run in the order in which they are due", async () => {
     const opened = await open({ project: "jobs" });
     const ids = [];
-    for (const [text, afterMs] of [["third", 90], ["first", 0], ["second", 40]] as const) {
-      ids.push(await opened.mutation("jobs:schedule", { function: "note", args: { text }, afterMs }));
+    for (const [text, afterMs] of [
+      ["third", 90],
+      ["first", 0],
+      ["second", 40],
+    ] as const) {
+      ids.push(
+        await opened.mutation("jobs:schedule", { function: "note", args: { text }, afterMs }),
+      );
     }
     for (const id of ids) await ended(opened, id);
     expect(await opened.query("jobs:notes")).toEqual(["first", "second", "third"]);
@@ -189,7 +195,10 @@ describe("actions", () => {
     const [slow, fast] = await Promise.all([run("slow", 60), run("fast", 5)]);
     expect(slow.logLines).toEqual(["[LOG] 'slow'", "[LOG] 'slow again'"]);
     expect(fast.logLines).toEqual(["[LOG] 'fast'", "[LOG] 'fast again'"]);
-    expect(valueOf(slow)).toMatchObject({ subject: "slow", digest: { $bytes: expect.any(String) } });
+    expect(valueOf(slow)).toMatchObject({
+      subject: "slow",
+      digest: { $bytes: expect.any(String) as string },
+    });
   });
 });
 
@@ -201,9 +210,21 @@ describe("crons", () => {
   test.each<[CronSchedule, string, string]>([
     [{ type: "hourly", minuteUTC: 30 }, "2026-11-23T10:30", "2026-11-23T11:30"],
     [{ type: "daily", hourUTC: 9, minuteUTC: 5 }, "2026-11-23T10:00", "2026-11-24T09:05"],
-    [{ type: "weekly", dayOfWeek: "sunday", hourUTC: 0, minuteUTC: 0 }, "2026-11-23T10:00", "2026-11-29T00:00"],
-    [{ type: "monthly", day: 31, hourUTC: 1, minuteUTC: 0 }, "2026-11-23T10:00", "2026-12-31T01:00"],
-    [{ type: "monthly", day: 31, hourUTC: 1, minuteUTC: 0 }, "2027-01-31T01:00", "2027-03-31T01:00"],
+    [
+      { type: "weekly", dayOfWeek: "sunday", hourUTC: 0, minuteUTC: 0 },
+      "2026-11-23T10:00",
+      "2026-11-29T00:00",
+    ],
+    [
+      { type: "monthly", day: 31, hourUTC: 1, minuteUTC: 0 },
+      "2026-11-23T10:00",
+      "2026-12-31T01:00",
+    ],
+    [
+      { type: "monthly", day: 31, hourUTC: 1, minuteUTC: 0 },
+      "2027-01-31T01:00",
+      "2027-03-31T01:00",
+    ],
     [{ type: "cron", cron: "*/15 8-17 * * MON-FRI" }, "2026-11-27T17:45", "2026-11-30T08:00"],
     [{ type: "cron", cron: "0 0 29 2 *" }, "2026-11-23T10:00", "2028-02-29T00:00"],
     [{ type: "cron", cron: "0 12 13 * 5" }, "2026-11-23T10:00", "2026-11-27T12:00"],
@@ -240,8 +261,14 @@ describe("crons", () => {
     await eventually(async () => ((await first.query("jobs:notes")) as string[]).length === 1);
     await first.backend.close();
     const second = await open({ project: directory, dbPath });
-    await second.mutation("jobs:schedule", { function: "note", args: { text: "other" }, afterMs: 20 });
-    await eventually(async () => ((await second.query("jobs:notes")) as string[]).includes("other"));
+    await second.mutation("jobs:schedule", {
+      function: "note",
+      args: { text: "other" },
+      afterMs: 20,
+    });
+    await eventually(async () =>
+      ((await second.query("jobs:notes")) as string[]).includes("other"),
+    );
     expect(await second.query("jobs:notes")).toEqual(["beat", "other"]);
   });
 

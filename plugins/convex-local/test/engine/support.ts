@@ -15,9 +15,9 @@ export const admin: Identity = { kind: "admin", attributes: null };
 export interface Opened {
   backend: Backend;
   logs: string[];
-  query(path: string, args?: JSONValue): Promise<JSONValue>;
-  mutation(path: string, args?: JSONValue): Promise<JSONValue>;
-  action(path: string, args?: JSONValue): Promise<JSONValue>;
+  query: (path: string, args?: JSONValue) => Promise<JSONValue>;
+  mutation: (path: string, args?: JSONValue) => Promise<JSONValue>;
+  action: (path: string, args?: JSONValue) => Promise<JSONValue>;
 }
 
 /** A call that failed, with what the caller is told. */
@@ -62,7 +62,8 @@ export async function open(options: OpenOptions = {}): Promise<Opened> {
       valueOf((await backend.runQuery({ ...call, path: name, args })).outcome),
     mutation: async (name, args = {}) =>
       valueOf((await backend.runMutation({ ...call, path: name, args })).outcome),
-    action: async (name, args = {}) => valueOf(await backend.runAction({ ...call, path: name, args })),
+    action: async (name, args = {}) =>
+      valueOf(await backend.runAction({ ...call, path: name, args })),
   };
 }
 
