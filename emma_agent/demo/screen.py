@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -59,6 +60,12 @@ class Screen:
     def heading(self, text: str) -> None:
         """A line that begins a part."""
         self._console.print(f"\n[bold]{escape(text)}[/bold]", highlight=False, soft_wrap=True)
+
+    def waiting(self, what: str) -> AbstractContextManager[object]:
+        """Show at a terminal that something is going on; elsewhere nothing."""
+        if self._console.is_terminal:
+            return self._console.status(what)
+        return contextlib.nullcontext()
 
     def ready(self, name: str) -> None:
         """Something has come up."""

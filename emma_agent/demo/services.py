@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -46,6 +47,12 @@ class Services:
     needed: tuple[Child, ...]
     """Without each of these the lesson cannot go on."""
     worker: Child
+
+
+@dataclass(frozen=True, slots=True)
+class _Seed:
+    student_id: str
+    lesson_id: str
 
 
 @asynccontextmanager
@@ -107,26 +114,42 @@ async def run_services(
             },
             grace_s=_WORKER_GRACE_S,
         )
-        convex_log = None
-        if plan.convex is None:
-            convex_log = directory / "convex.log"
-            deployment = await stack.enter_async_context(_convex_local(deployment, convex_log))
-            # The worker was started before it and still ends before it: it has records to deliver.
-            stack.push_async_callback(_end, worker, children, _WORKER_GRACE_S)
-        student_id, lesson_id = await _seed(deployment, convex_log)
-        screen.ready("Convex" if plan.convex else "convex-local, with a student and a lesson")
-        await _until_answers(livekit, server.health_url)
-        screen.ready("LiveKit server")
-        if speech is not None:
-            await _until_logged(speech, '"event": "ready"', timeout_s=_SPEECH_S)
-            screen.ready("offline speech: Whisper tiny.en, espeak-ng, and the script")
-        await _until_logged(worker, "registered worker", timeout_s=_WORKER_S)
-        screen.ready("worker (python -m emma_agent dev)")
+        convex_log = None if plan.convex else directory / "convex.log"
+        seed = _Seed("", "")
+
+        async def convex() -> None:
+            nonlocal deployment, seed
+            if convex_log is not None:
+                # Most of the import; the rest is quick and insists on the main thread.
+                await asyncio.to_thread(importlib.import_module, "livekit.agents")
+                local = _convex_local(deployment, convex_log)
+                deployment = await stack.enter_async_context(local)
+                # Started before it, the worker still ends before it: it has records to deliver.
+                stack.push_async_callback(_end, worker, children, _WORKER_GRACE_S)
+            seed = await _seed(deployment, convex_log)
+            screen.ready("Convex" if plan.convex else "convex-local, with a student and a lesson")
+
+        async def until(child: Child | None, text: str, timeout_s: float, name: str) -> None:
+            if child is not None:
+                await _until_logged(child, text, timeout_s=timeout_s)
+                screen.ready(name)
+
+        async def answers() -> None:
+            await _until_answers(livekit, server.health_url)
+            screen.ready("LiveKit server")
+
+        with screen.waiting("starting the services"):
+            await _together(
+                convex(),
+                answers(),
+                until(speech, '"event": "ready"', _SPEECH_S, "offline speech and the script"),
+                until(worker, "registered worker", _WORKER_S, "worker (python -m emma_agent dev)"),
+            )
         yield Services(
             livekit=server,
             deployment=deployment,
-            student_id=student_id,
-            lesson_id=lesson_id,
+            student_id=seed.student_id,
+            lesson_id=seed.lesson_id,
             needed=tuple(child for child in (livekit, speech, worker) if child is not None),
             worker=worker,
         )
@@ -151,7 +174,6 @@ def _local_deployment() -> Deployment:
 
 @asynccontextmanager
 async def _convex_local(chosen: Deployment, log: Path) -> AsyncIterator[Deployment]:
-    # Here, not above: it takes as long to import as the processes take to start.
     from emma_agent.convex_local import ConvexLocal, ConvexLocalError
     from livekit.plugins.convex import AgentKey
 
@@ -177,8 +199,18 @@ async def _convex_local(chosen: Deployment, log: Path) -> AsyncIterator[Deployme
             await local.__aexit__(None, None, None)
 
 
-async def _seed(deployment: Deployment, log: Path | None) -> tuple[str, str]:
-    """Run the internal mutation `seed:demo`; returns the student's and the lesson's id."""
+async def _together(*work: Coroutine[Any, Any, None]) -> None:
+    """Do all of it at the same time; raises what failed first."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for each in work:
+                group.create_task(each)
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+
+
+async def _seed(deployment: Deployment, log: Path | None) -> _Seed:
+    """Run the internal mutation `seed:demo`."""
     call = {"path": "seed:demo", "args": {}, "format": "json"}
     headers = {"Authorization": f"Convex {deployment.admin_key}"}
     url = f"{deployment.url.rstrip('/')}/api/mutation"
@@ -190,7 +222,7 @@ async def _seed(deployment: Deployment, log: Path | None) -> tuple[str, str]:
         ):
             answer = await reply.json(content_type=None)
         if isinstance(answer, dict) and isinstance(seed := answer.get("value"), dict):
-            return str(seed["studentId"]), str(seed["lessonId"])
+            return _Seed(str(seed["studentId"]), str(seed["lessonId"]))
         reason = f"HTTP {reply.status}"
         if isinstance(answer, dict):
             reason = str(answer.get("errorMessage") or answer.get("message") or reason)
