@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from livekit.plugins.convex import limits
-from livekit.plugins.convex.encoding import Wire, _role
+from livekit.plugins.convex.encoding import Wire, role_of
 from livekit.plugins.convex.records import RECORD_TYPES, Record, kind_of
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +51,7 @@ def python_shape(struct: type[Wire]) -> dict[str, Any]:
 def python_type(name: str, annotation: Any) -> dict[str, Any]:
     options = [arg for arg in typing.get_args(annotation) if arg is not type(None)]
     bare = options[0] if type(None) in typing.get_args(annotation) else annotation
-    match _role(name, annotation):
+    match role_of(name, bare):
         case "instant" | "duration" | "number":
             return {"type": "number"}
         case "text" | "name":

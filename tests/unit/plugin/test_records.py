@@ -41,6 +41,7 @@ class Scored(Record, tag="scored", frozen=True, kw_only=True):
     deliver_within_s: ClassVar[float] = 15.0
     answer: Literal["right", "wrong"]
     took_s: float
+    hint: Literal["first", "last"] | None = None
     details: dict[str, Any] | None = None
 
 
@@ -245,6 +246,7 @@ def test_an_optional_instant_out_of_range_is_left_out_and_created_at_clamped() -
         (message(transcript_confidence="high"), "transcript_confidence"),
         (message(transcript_confidence=True), "transcript_confidence"),
         (Scored(created_at=NOW, answer="right", took_s=math.nan), "took_s"),
+        (Scored(created_at=NOW, answer="right", took_s=1.0, hint="no"), "hint"),  # type: ignore[arg-type]
         (Scored(created_at=NOW, answer="right", took_s=1.0, details={"a": [math.nan]}), "details"),
         (Scored(created_at=NOW, answer="right", took_s=1.0, details={"_id": 1}), "details"),
         (Scored(created_at=NOW, answer="right", took_s=1.0, details={"a": 2**60}), "details"),
@@ -308,13 +310,16 @@ def test_more_than_16_models_are_cut() -> None:
 
 
 def test_an_app_writes_records_of_its_own() -> None:
-    record = Scored(created_at=NOW, answer="wrong", took_s=1.5, details={"word": "went"})
+    record = Scored(
+        created_at=NOW, answer="wrong", took_s=1.5, hint="last", details={"word": "went"}
+    )
 
     assert wire(record) == {
         "kind": "scored",
         "createdAt": NOW_MS,
         "answer": "wrong",
         "tookMs": 1500.0,
+        "hint": "last",
         "details": {"word": "went"},
     }
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from zlib import crc32
 
-from .encoding import encode
+from .encoding import Mended, encode
 from .errors import OutboxError, OutboxFullError
 from .journal import Header, Journal
 from .log import logger
@@ -51,7 +50,6 @@ class Outbox:
         self.lost = 0
         self._max_bytes = max_bytes
         self._max_tail_bytes = max_tail_bytes
-        self._pid = os.getpid()
         self._next_seq = 0
         self._unannounced = 0
         self._tail: deque[tuple[int, bytes]] = deque()
@@ -106,29 +104,37 @@ class Outbox:
                 full. Nothing was stored; the loss is counted and announced in the journal.
             OutboxError: closed, or called in a forked child. Nothing was stored.
         """
-        if os.getpid() != self._pid:
-            raise OutboxError("an outbox belongs to one process; this is a forked child of it")
         if self._closed:
             raise OutboxError("this run has ended; its outbox takes no more records")
         payload, mended = encode(record)
         if mended:
-            for field in mended:
-                logger.warning(
-                    "outbox.record_mended",
-                    extra={"kind": kind_of(record), "field": field.field, "how": field.how},
-                )
+            _warn(record, mended)
+        seq = self._next_seq
+        if self._unannounced or self._tail:
+            seq = self._append_after_trouble(record, payload)
+        else:
+            self._take([(seq, _line(seq, payload))], record)
+        self._next_seq = seq + 1
+        if self.on_append is not None:
+            self.on_append(record.deliver_within_s)
+        return seq
+
+    def _append_after_trouble(self, record: Record, payload: bytes) -> int:
+        """Announce what was lost in its place, then the record: both are stored, or neither."""
         lines = []
         seq = self._next_seq
         if self._unannounced:
             seq += self._unannounced
-            lines.append((seq - 1, self._lost_line(record.created_at)))
+            lost = LostRecord(
+                created_at=record.created_at,
+                from_seq=self._next_seq,
+                to_seq=seq - 1,
+                reason="outbox_full",
+            )
+            lines.append((seq - 1, _line(seq - 1, encode(lost)[0])))
         lines.append((seq, _line(seq, payload)))
-        reserve = _RESERVE_BYTES if isinstance(record, _LAST_WORDS) else 0
-        self._take(lines, reserve)
-        self._next_seq = seq + 1
+        self._take(lines, record)
         self._unannounced = 0
-        if self.on_append is not None:
-            self.on_append(record.deliver_within_s)
         return seq
 
     def tail(self) -> Iterator[bytes]:
@@ -158,14 +164,16 @@ class Outbox:
             self._closed = True
             self.write_tail()
 
-    def _take(self, lines: list[tuple[int, bytes]], reserve: int) -> None:
-        size = sum(len(line) for _, line in lines)
+    def _take(self, lines: list[tuple[int, bytes]], record: Record) -> None:
+        # One write for all of them: either they are on disk or none is.
+        data = lines[0][1] if len(lines) == 1 else b"".join(line for _, line in lines)
+        size = len(data)
+        reserve = _RESERVE_BYTES if isinstance(record, _LAST_WORDS) else 0
         if self.journal.size + self._tail_bytes + size > self._max_bytes + reserve:
             raise self._full(f"its journal has reached max_bytes ({self._max_bytes})")
-        if self.write_tail():
+        if not self._tail or self.write_tail():
             try:
-                # One write for all of them: either they are on disk or none is.
-                self.journal.append(b"".join(line for _, line in lines))
+                self.journal.append(data)
                 return
             except OSError as error:
                 logger.error(
@@ -183,15 +191,16 @@ class Outbox:
             logger.error("outbox.full", extra={"lost": self.lost, "error": why, **self._about()})
         return OutboxFullError(f"the outbox of run {self.journal.header.run_id} is full: {why}")
 
-    def _lost_line(self, created_at: float) -> bytes:
-        last = self._next_seq + self._unannounced - 1
-        lost = LostRecord(
-            created_at=created_at, from_seq=self._next_seq, to_seq=last, reason="outbox_full"
-        )
-        return _line(last, encode(lost)[0])
-
     def _about(self) -> dict[str, object]:
         return {"run_id": self.journal.header.run_id, "pending": len(self._tail)}
+
+
+def _warn(record: Record, mended: list[Mended]) -> None:
+    for field in mended:
+        logger.warning(
+            "outbox.record_mended",
+            extra={"kind": kind_of(record), "field": field.field, "how": field.how},
+        )
 
 
 def _line(seq: int, payload: bytes) -> bytes:
