@@ -28,6 +28,7 @@ export class Backend {
   private readonly engine: Engine;
   private readonly scheduler: Scheduler;
   private readonly releaseRejections: () => void;
+  private reloading: Promise<void> = Promise.resolve();
   private closed = false;
 
   /**
@@ -94,6 +95,13 @@ export class Backend {
    * @throws CompileError and keeps the old ones.
    */
   async reload(): Promise<void> {
+    // One after another: a slow bundle must not replace a newer one.
+    const reload = this.reloading.then(() => this.reloadNow());
+    this.reloading = reload.catch(() => undefined);
+    await reload;
+  }
+
+  private async reloadNow(): Promise<void> {
     const program = await loadProgram(this.options.projectDir, this.options.env);
     if (this.closed) return;
     applySchema(this.engine.store, program.schema);

@@ -75,10 +75,10 @@ function* documentsOf(store: Store, table: Table): Generator<JSONObject> {
   const index = table.indexes.get("by_creation_time") as Index;
   let from: Buffer = Buffer.alloc(0);
   for (;;) {
-    const rows = store.rows(index.id, from, null, false, BATCH);
+    const { rows, isLast } = store.rows(index.id, from, null, false, BATCH);
     for (const row of rows) yield JSON.parse(row.json) as JSONObject;
     const last = rows.at(-1);
-    if (last === undefined || rows.length < BATCH) return;
+    if (last === undefined || isLast) return;
     from = Buffer.concat([last.key, Buffer.of(0)]);
   }
 }

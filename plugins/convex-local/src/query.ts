@@ -148,8 +148,9 @@ export class QueryStream {
       else lo = afterKey(this.position);
     }
     const size = Math.max(1, this.batchSize);
-    this.batch = this.tx.store.rows(this.index.id, lo, hi, this.descending, size);
-    this.batchIsLast = this.batch.length < size;
+    const { rows, isLast } = this.tx.store.rows(this.index.id, lo, hi, this.descending, size);
+    this.batch = rows;
+    this.batchIsLast = isLast;
     this.batchVersion = this.tx.version;
     this.batchSize = Math.min(size * 4, MAX_BATCH);
   }

@@ -22,6 +22,8 @@ import type { AnalyzedCron, Outcome } from "./types.ts";
 
 /** `setTimeout` counts in 32 bits; what is further away is looked at again. */
 const LONGEST_WAIT_MS = 2 ** 31 - 1;
+/** After an error of the engine's own, a full disk say, what was due is tried again. */
+const PAUSE_AFTER_FAILURE_MS = 1000;
 const FORGET_EVERY_MS = 3600 * 1000;
 
 export class Scheduler {
@@ -33,6 +35,7 @@ export class Scheduler {
   private actionsRunning = 0;
   private readonly cronsRunning = new Set<string>();
   private lastForget = 0;
+  private pausedUntil = 0;
 
   constructor(engine: Engine, log: (line: string) => void) {
     this.engine = engine;
@@ -92,7 +95,10 @@ export class Scheduler {
     if (this.timer !== null) clearTimeout(this.timer);
     const due = this.nextTime();
     if (due === null) return;
-    const wait = Math.min(Math.max(0, due - Date.now()), LONGEST_WAIT_MS);
+    const wait = Math.min(
+      Math.max(0, Math.max(due, this.pausedUntil) - Date.now()),
+      LONGEST_WAIT_MS,
+    );
     this.timer = setTimeout(() => {
       void this.tick();
     }, wait);
@@ -117,6 +123,7 @@ export class Scheduler {
       }
       if (!this.stopped) this.forget();
     } catch (error) {
+      this.pausedUntil = Date.now() + PAUSE_AFTER_FAILURE_MS;
       this.log(`The scheduler failed: ${traceOf(error)}`);
     } finally {
       this.ticking = false;
@@ -180,14 +187,14 @@ export class Scheduler {
   private runAction(
     path: string,
     running: Promise<Outcome>,
-    ended: (outcome: Outcome) => void,
+    ended?: (outcome: Outcome) => void,
   ): void {
     this.actionsRunning += 1;
     running
       .then((outcome) => {
         if (this.stopped) return;
         this.report(path, outcome);
-        ended(outcome);
+        ended?.(outcome);
       })
       .catch((error: unknown) => {
         this.log(`${path}: ${traceOf(error)}`);
@@ -227,9 +234,10 @@ export class Scheduler {
     }
     advance();
     this.cronsRunning.add(cron.name);
-    this.runAction(`cron ${cron.name}`, engine.action(call, "internal"), () => {
+    const running = engine.action(call, "internal").finally(() => {
       this.cronsRunning.delete(cron.name);
     });
+    this.runAction(`cron ${cron.name}`, running);
   }
 
   private report(what: string, outcome: Outcome): void {

@@ -59,6 +59,15 @@ export interface Row {
   json: string;
 }
 
+export interface Batch {
+  rows: Row[];
+  /** Is there nothing beyond them? When false there may be. */
+  isLast: boolean;
+}
+
+/** A batch ends once it holds this much, so that large documents are not read in vain. */
+const BATCH_BYTES = 1 << 20;
+
 export class Store {
   private readonly db: Database;
   private readonly statements = new Map<string, StatementSync>();
@@ -296,20 +305,26 @@ export class Store {
     this.run("DELETE FROM idx WHERE ix = ? AND key = ?", index, key);
   }
 
-  /** Up to `limit` documents with `lo <= key < hi`, in the order of the index or against it. */
-  rows(index: number, lo: Buffer, hi: Buffer | null, descending: boolean, limit: number): Row[] {
-    const rows = this.all(
+  /** Some of the documents with `lo <= key < hi`, in the order of the index or against it. */
+  rows(index: number, lo: Buffer, hi: Buffer | null, descending: boolean, limit: number): Batch {
+    const found = this.statement(
       "SELECT idx.key AS key, docs.size AS size, docs.json AS json " +
         "FROM idx CROSS JOIN docs ON docs.id = idx.id " +
         `WHERE idx.ix = ? AND idx.key >= ? ${hi === null ? "" : "AND idx.key < ?"} ` +
         `ORDER BY idx.key ${descending ? "DESC" : "ASC"} LIMIT ?`,
-      ...(hi === null ? [index, lo, limit] : [index, lo, hi, limit]),
-    );
-    return rows.map((row) => ({
-      key: Buffer.from(row["key"] as Uint8Array),
-      size: row["size"] as number,
-      json: row["json"] as string,
-    }));
+    ).iterate(...(hi === null ? [index, lo, limit] : [index, lo, hi, limit]));
+    const rows: Row[] = [];
+    let bytes = 0;
+    for (const { key, size, json } of found) {
+      rows.push({
+        key: Buffer.from(key as Uint8Array),
+        size: size as number,
+        json: json as string,
+      });
+      bytes += size as number;
+      if (bytes > BATCH_BYTES) return { rows, isLast: false };
+    }
+    return { rows, isLast: rows.length < limit };
   }
 
   count(table: Table): number {
