@@ -153,7 +153,7 @@ def test_repaired_clock_ends_the_correction(
     token.learn_clock(clock.now + 100)
 
     clock.now += 100
-    token.learn_clock(clock.now)
+    token.learn_clock(clock.now + 1.5)
 
     assert claims(key, token.value())["iat"] == int(NOW + 100)
 
@@ -211,7 +211,8 @@ def test_wrong_key_is_named_with_its_fault_and_never_shown(fault: str, value: st
     assert "AgentKey.generate()" in text or "openssl" in text
     for line in filter(str.strip, value.splitlines()):
         assert line not in text
-    assert caught.value.__cause__ is None
+    # A cause would be printed along with the traceback.
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
 def test_key_is_not_shown_by_repr(key: convex.AgentKey, token: convex.AgentToken) -> None:

@@ -396,7 +396,7 @@ async def test_closing_one_sibling_leaves_the_others_call_alone(fake: FakeConvex
     fake.delay_next(0.05)
     first = convex.AsyncConvexClient(fake.url)
     async with first.with_token(None) as second:
-        call = asyncio.create_task(second.query("echo:back"))
+        call = asyncio.create_task(second.mutation("echo:back"))
         await fake.called()
         await first.aclose()
 
