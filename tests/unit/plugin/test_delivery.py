@@ -472,6 +472,33 @@ async def test_what_is_left_at_the_end_stays_on_disk_and_can_be_taken_over(
     assert (confirmed.seq, confirmed.ended) == (0, False)
 
 
+async def test_what_only_memory_has_at_the_end_is_counted_as_lost(
+    delivery: Delivery,
+    outbox: Outbox,
+    outboxes: Outboxes,
+    folding: FoldingConvex,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The disk took nothing and Convex was away: there is nowhere left to keep it."""
+
+    def refuse(fd: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    folding.before = [TransportError("away")] * 1000
+    with monkeypatch.context() as patch:
+        patch.setattr("livekit.plugins.convex.journal.os.write", refuse)
+        outbox.append(outboxes.message("item_0"))
+        outbox.append(outboxes.message("item_1"))
+        closing = asyncio.ensure_future(delivery.aclose(5.0))
+        await clock.advance(5.0)
+        assert await asyncio.wait_for(closing, 10) == 2
+
+    assert outbox.lost == 2
+    assert "outbox.lost_with_memory" in names(caplog, logging.ERROR)
+
+
 async def test_without_an_end_a_confirmed_journal_stays(
     delivery: Delivery, outbox: Outbox, outboxes: Outboxes
 ) -> None:

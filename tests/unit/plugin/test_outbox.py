@@ -224,6 +224,17 @@ def test_a_journal_has_one_owner(outboxes: Outboxes) -> None:
     assert adopted.header == outboxes.header("run_1")
 
 
+def test_a_closed_journal_is_free_at_once(outboxes: Outboxes) -> None:
+    """Also while a slow disk is still busy with its sync, which keeps the file open."""
+    outbox = outboxes.open()
+    kept_open = os.dup(outbox.journal._fd)
+    outbox.journal.close()
+    try:
+        Journal.adopt(outbox.journal.path).close()
+    finally:
+        os.close(kept_open)
+
+
 def test_a_lock_on_a_file_that_lost_its_name_is_worth_nothing(
     outboxes: Outboxes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -187,6 +187,17 @@ async def test_one_journal_that_convex_refuses_keeps_no_other_back(
     assert (report.held, report.delivered) == (1, 1)
 
 
+async def test_a_journal_nobody_can_speak_for_keeps_no_other_back(
+    recovery: Recovery, dead_run: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    dead_run("run_0", "item_0", subject="", student_id=None)
+    dead_run("run_1", "item_1", end=True)
+    report = await recovery.sweep()
+
+    assert (report.held, report.delivered) == (1, 1)
+    assert [r.message for r in caplog.records] == ["recovery.journal_failed"]
+
+
 async def test_a_flipped_byte_costs_the_record_it_is_in(
     recovery: Recovery,
     dead_run: Callable[..., Path],

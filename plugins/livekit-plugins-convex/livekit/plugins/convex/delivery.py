@@ -128,6 +128,10 @@ class Delivery:
             await _end(task)
         self._outbox.close()
         left = self.pending
+        gone = self._outbox.waiting_in_memory if self._outbox.journal.durable else left
+        if gone:
+            self._outbox.lost += gone
+            logger.error("outbox.lost_with_memory", extra=self.sender.about(lost=gone))
         if not self.sender.finish():
             if self._disk is not None and self._unsynced.is_set():
                 sync = asyncio.get_running_loop().run_in_executor(

@@ -111,12 +111,20 @@ class Journal:
 
     Every method blocks for as long as the disk does; on a local disk that is microseconds, but for
     `sync`.
+
+    Attributes:
+        body_offset: where the first record begins.
+        size: bytes written, as far as this process knows.
+        durable: it outlives this process.
     """
 
-    def __init__(self, path: Path, fd: int, header: Header, *, body_offset: int) -> None:
+    def __init__(
+        self, path: Path, fd: int, header: Header, *, body_offset: int, durable: bool = True
+    ) -> None:
         self.path = path
         self.header = header
         self.body_offset = body_offset
+        self.durable = durable
         self.size = os.fstat(fd).st_size
         self._fd = fd
         self._pid = os.getpid()
@@ -205,7 +213,7 @@ class Journal:
         os.write(fd, line)
         # The name of no file: side files cannot be written there either.
         path = Path(os.devnull) / f"{header.run_id}{SUFFIX}"
-        return cls(path, fd, header, body_offset=len(line))
+        return cls(path, fd, header, body_offset=len(line), durable=False)
 
     def append(self, line: bytes) -> None:
         """Write one line, or nothing.
@@ -336,13 +344,21 @@ class Journal:
 
     def close(self) -> None:
         """Give up the lock. May be called twice."""
+        if self._fd >= 0 and os.getpid() == self._pid:
+            # Closing would do, unless another thread is in `sync`: that keeps the file, and the
+            # lock with it, until the disk has answered.
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Close the files; a lock that another process shares stays."""
         _OPEN.discard(self)
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
-        fd, self._confirmed_fd = self._confirmed_fd or -1, None
-        if fd >= 0:
-            os.close(fd)
+        side, self._confirmed_fd = self._confirmed_fd, None
+        if side is not None:
+            os.close(side)
 
     def _side(self, suffix: str) -> Path:
         return self.path.with_suffix(suffix)
@@ -366,7 +382,7 @@ _OPEN: weakref.WeakSet[Journal] = weakref.WeakSet()
 
 def _let_go_in_child() -> None:
     for journal in list(_OPEN):
-        journal.close()
+        journal._let_go()
 
 
 os.register_at_fork(after_in_child=_let_go_in_child)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import JournalLockedError, OutboxError
+from .errors import ConvexClientError, JournalLockedError, OutboxError
 from .journal import SUFFIX, Journal, default_directory
 from .log import logger
 from .recorder import speaking_for
@@ -172,6 +172,9 @@ class Recovery:
                 return
             try:
                 await self._send(journal, report, unreachable)
+            except Exception as error:  # noqa: BLE001  one journal keeps no other back
+                report.held += 1
+                self._tell_once("recovery.journal_failed", path.name, error)
             finally:
                 journal.close()
 
@@ -214,5 +217,9 @@ class Recovery:
     def _tell_once(self, event: str, name: str, error: Exception | None) -> None:
         if (event, name) not in self._told:
             self._told.add((event, name))
-            extra = {"path": name} if error is None else {"path": name, "error": str(error)}
+            extra = {"path": name}
+            if error is not None:
+                # Ours say what to do; a foreign error's text may hold anything.
+                ours = isinstance(error, (OutboxError, ConvexClientError))
+                extra["error"] = str(error) if ours else type(error).__name__
             logger.warning(event, extra=extra)
