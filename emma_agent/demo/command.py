@@ -103,7 +103,8 @@ async def _hold(screen: Screen, directory: Path, children: set[Child], began_at:
             "answers is scripted: no language model is at work."
         )
     else:
-        screen.say("OPENAI_API_KEY is set: OpenAI hears, thinks and speaks (this costs money).")
+        by = plan.openai.get("OPENAI_BASE_URL") or "OpenAI (which costs money)"
+        screen.say(f"OPENAI_API_KEY is set: hearing, thinking and voice are by {by}.")
     if plan.convex is not None:
         screen.say(f"CONVEX_URL is set: the lesson is kept at {plan.convex.url}.")
     outcome = await hold_lesson(plan, directory=directory, screen=screen, children=children)
@@ -117,7 +118,7 @@ async def _hold(screen: Screen, directory: Path, children: set[Child], began_at:
         return 1
     screen.say(
         f"Each thing once and in order; {outcome.rows_during_lesson} rows were there while the "
-        f"lesson still ran. {took_s:.0f} s in all."
+        f"lesson still ran. Emma's last answer is what her tool read in Convex. {took_s:.0f} s."
     )
     screen.say(f"\n{_NEXT}")
     return 0
