@@ -241,7 +241,7 @@ async def test_a_run_belongs_to_its_first_subject(lesson: Callable[..., Lesson])
     held = lesson()
     assert await Sender(held.outbox.journal, held.client, outbox=held.outbox).drain() is None
     held.say("item_0")
-    token = held.client._token
+    token = held.client.token
     assert isinstance(token, AgentToken)
     other = held.client.with_token(AgentToken(token.key, subject="guest:somebody-else"))
     reason = await Sender(held.outbox.journal, other, outbox=held.outbox).drain()

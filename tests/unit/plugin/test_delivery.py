@@ -249,7 +249,10 @@ async def test_after_a_crash_it_is_not_set_aside_twice(
     ("failure", "reason"),
     [
         (FunctionError("sessions:record"), "FunctionError"),
-        (FunctionError("sessions:record", data={"code": "student_unknown"}), "student_unknown"),
+        (
+            FunctionError("sessions:record", data={"code": "student_unknown", "seq": 0.0}),
+            "student_unknown",
+        ),
         (FunctionError("sessions:record", data={"code": "text_too_long"}), "text_too_long"),
         (
             FunctionError("sessions:record", data={"code": "text_too_long", "seq": 99.0}),

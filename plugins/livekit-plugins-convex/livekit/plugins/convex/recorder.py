@@ -398,7 +398,7 @@ def speaking_for(client: AsyncConvexClient, header: Header) -> AsyncConvexClient
 
     A client without an `AgentKey` keeps the token it has.
     """
-    token = client._token
+    token = client.token
     if isinstance(token, AgentToken) and (token.subject, token.student_id) != (
         header.subject,
         header.student_id,
