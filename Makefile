@@ -45,9 +45,10 @@ check-docker: .python ## Follow the Dockerfile step by step without a Docker eng
 	check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
 	python scripts/check_docker.py
 
-verify: setup ## Run the contract suite against a real deployment: make verify CONVEX_URL=… CONVEX_ADMIN_KEY=…
-	@test -n "$(CONVEX_URL)" || { echo "make verify needs CONVEX_URL=https://… (see README, \"A real Convex\")"; exit 2; }
-	@CONVEX_URL=$(CONVEX_URL) python -m pytest tests/contract -m deployment
+verify: setup ## Run the contract suite against a real deployment: make verify CONVEX_URL=… (CONVEX_AGENT_KEY set)
+	@test -n "$$CONVEX_URL" || { echo 'CONVEX_URL is not set: make verify CONVEX_URL=https://….convex.cloud'; exit 2; }
+	@test -n "$$CONVEX_AGENT_KEY" || { echo 'CONVEX_AGENT_KEY is not set: the key whose AGENT_JWKS the deployment has (python -m emma_agent keys)'; exit 2; }
+	@python -m pytest tests/contract -m deployment
 
 lock: .python ## Pin the Python packages anew from the pyproject files and requirements/*.in
 	@python scripts/lock.py

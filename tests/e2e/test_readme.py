@@ -38,7 +38,7 @@ TARGETS = {
     "make check",
     "make check-docker",
     "make codegen",
-    "make verify CONVEX_URL=… CONVEX_ADMIN_KEY=…",
+    "make verify CONVEX_URL=…",
 }
 
 
