@@ -66,6 +66,7 @@ server = AgentServer(
     setup_fnc=set_up_process,
     # One is warm in `dev` too: the first takes several seconds to start, and a student waits.
     num_idle_processes=ServerEnvOption(dev_default=1, prod_default=min(4, os.cpu_count() or 1)),
+    preload_modules=["emma_agent.warm_up"],
     load_fnc=load_of,
     log_level=get_settings().log_level or ServerEnvOption(dev_default="DEBUG", prod_default="INFO"),
 )
