@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import assert_type
 
+from livekit.agents import AgentSession, RunContext, ToolError, function_tool
+
 from emma_agent.context import CorrectionStyle, Lesson, Plan, TutoringContext
 from emma_agent.lesson import LessonState
-from livekit.agents import AgentSession, RunContext, ToolError, function_tool
 from livekit.plugins.convex import AsyncConvexClient, SessionRecorder
 
 
