@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from livekit import rtc
-from livekit.agents import AgentSession, JobContext
+from livekit.agents import Agent, AgentSession, JobContext, ToolError, function_tool
 from livekit.agents.llm import AgentHandoff, ChatMessage, FunctionCall, FunctionCallOutput, LLMError
 from livekit.agents.metrics import AgentSessionUsage, LLMModelUsage
 from livekit.agents.testing import fake_job_context
@@ -33,6 +33,7 @@ from livekit.plugins.convex import (
     SessionRecorder,
 )
 from livekit.plugins.convex.testing import FakeConvex
+from tests.support.scripted_llm import ScriptedLLM, call
 
 if TYPE_CHECKING:
     from tests.unit.plugin.conftest import FoldingConvex
@@ -121,11 +122,11 @@ async def test_one_line_records_a_whole_session(
         UserInputTranscribedEvent(transcript="I goed home", is_final=True, language="en"),
     )
     session.emit("conversation_item_added", said("user", "I goed home", id="item_1"))
-    call = FunctionCall(call_id="c1", name="look_up", arguments='{"word":"go"}')
+    asked = FunctionCall(call_id="c1", name="look_up", arguments='{"word":"go"}')
     output = FunctionCallOutput(call_id="c1", name="look_up", output="went", is_error=False)
     session.emit(
         "function_tools_executed",
-        FunctionToolsExecutedEvent(function_calls=[call], function_call_outputs=[output]),
+        FunctionToolsExecutedEvent(function_calls=[asked], function_call_outputs=[output]),
     )
     session.emit(
         "conversation_item_added",
@@ -161,6 +162,63 @@ async def test_one_line_records_a_whole_session(
     assert ended["reason"] == "participant_disconnected"
     assert list((tmp_path / "outbox").iterdir()) == []
     assert recorder.stats.delivered == recorder.stats.appended == 8
+
+
+async def test_a_lesson_that_really_runs_is_recorded_as_livekit_remembers_it(
+    ctx: JobContext, client: AsyncConvexClient, folding: FoldingConvex, tmp_path: Path
+) -> None:
+    """A real AgentSession with a scripted model, a tool, an error and a greeting."""
+
+    class Tutor(Agent):
+        def __init__(self) -> None:
+            super().__init__(instructions="Be kind.")
+
+        async def on_enter(self) -> None:
+            self.session.generate_reply()
+
+        @function_tool
+        async def look_up(self, word: str) -> str:
+            """Look a word up."""
+            return f"{word} is a word"
+
+        @function_tool
+        async def fail(self) -> str:
+            """Fail."""
+            raise ToolError("not today")
+
+    model = ScriptedLLM(
+        "Hello!",
+        call("look_up", '{"word": "went"}'),
+        "It is a word.",
+        call("fail"),
+        "Another time.",
+    )
+    async with AgentSession[None](
+        llm=model, vad=None, turn_handling={"turn_detection": "manual"}
+    ) as session:
+        recorder = SessionRecorder.attach(session, ctx=ctx, client=client, outbox_dir=tmp_path)
+        await session.start(Tutor(), capture_run=True)
+        await session.run(user_input="What is went?")
+        await session.run(user_input="Do the other.")
+        history = session.history.items
+    await recorder.aclose(timeout_s=10.0)
+
+    said = [(item.id, item.role, item.text_content) for item in history if item.type == "message"]
+    recorded = [r for r in folding.folded if r["kind"] == "message"]
+    assert [(r["itemId"], r["role"], r["text"]) for r in recorded] == said
+    assert len(said) == 5
+    by_time = sorted(recorded, key=lambda r: (r["createdAt"], r["seq"]))
+    assert [r["itemId"] for r in by_time] == [item_id for item_id, _, _ in said]
+    outputs = [
+        (item.call_id, item.output, item.is_error)
+        for item in history
+        if item.type == "function_call_output"
+    ]
+    tools = [r for r in folding.folded if r["kind"] == "toolCall"]
+    assert [(r["callId"], r["output"], r["isError"]) for r in tools] == outputs
+    assert [output for _, output, _ in outputs] == ["went is a word", "not today"]
+    assert [r["kind"] for r in folding.folded][-2:] == ["sessionEnded", "runEnded"]
+    assert recorder.stats.lost == 0
 
 
 async def test_the_run_is_bound_to_the_student_of_the_metadata(
