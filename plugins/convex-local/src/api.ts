@@ -5,18 +5,19 @@
  * 200 with `status: "error"`; any other status is the deployment's own answer.
  */
 import { ApiError, badRequest, refuseComponents, serverError } from "./api-error.ts";
+import type { Backend } from "./backend.ts";
 import { afterRun, beforeRun, rollback } from "./faults.ts";
 import { chooseFormat, exportValue } from "./format.ts";
 import type { Call, Reply, Route } from "./http.ts";
 import { decodeTs, encodeTs } from "./timestamps.ts";
-import type { FunctionType, JSONValue, Outcome, Usage } from "./types.ts";
+import type { FunctionType, JSONValue, MutationCall, Outcome, Usage } from "./types.ts";
 
 /** Routes by `METHOD path`. */
 export const ROUTES: Record<string, Route> = {
-  "GET /": async () => ({ body: "This is a Convex deployment, run by convex-local.\n" }),
-  "GET /version": async () => ({ body: "convex-local" }),
-  "GET /instance_version": async () => ({ body: "convex-local" }),
-  "GET /instance_name": async () => ({ body: "convex-local" }),
+  "GET /": () => ({ body: "This is a Convex deployment, run by convex-local.\n" }),
+  "GET /version": () => ({ body: "convex-local" }),
+  "GET /instance_version": () => ({ body: "convex-local" }),
+  "GET /instance_name": () => ({ body: "convex-local" }),
   "POST /api/query": async (call) => runPosted(call, "query"),
   "GET /api/query": async (call) => {
     const { searchParams } = call.url;
@@ -30,7 +31,7 @@ export const ROUTES: Record<string, Route> = {
   "POST /api/mutation": async (call) => runPosted(call, "mutation"),
   "POST /api/action": async (call) => runPosted(call, "action"),
   "POST /api/function": async (call) => runPosted(call, null),
-  "POST /api/query_ts": async (call) => ({
+  "POST /api/query_ts": (call) => ({
     body: { ts: encodeTs(call.app.backend.currentTs()) },
   }),
   "POST /api/query_at_ts": async (call) => {
@@ -63,7 +64,7 @@ async function requireFaults(call: Call): Promise<void> {
 
 function parseArgsParameter(text: string | null): JSONValue {
   try {
-    return JSON.parse(text ?? "{}");
+    return JSON.parse(text ?? "{}") as JSONValue;
   } catch {
     throw badRequest("BadQueryArgs", "args must be JSON");
   }
@@ -98,17 +99,15 @@ async function queryBatch(call: Call): Promise<Reply> {
   const { queries } = await call.body();
   if (!Array.isArray(queries)) throw badRequest("BadJsonBody", "queries must be an array");
   const requests = queries as FunctionRequest[];
-  const outcomes: Outcome[] = [];
-  for (const request of requests) outcomes.push(await run(call, request, "query"));
   const client = clientVersion(call);
-  return {
-    headers: usageHeader(outcomes.map(({ usage }) => usage)),
-    body: {
-      results: outcomes.map((outcome, index) =>
-        encodeOutcome(outcome, requests[index]!.format, client),
-      ),
-    },
-  };
+  const usages: Usage[] = [];
+  const results: unknown[] = [];
+  for (const request of requests) {
+    const outcome = await run(call, request, "query");
+    usages.push(outcome.usage);
+    results.push(encodeOutcome(outcome, request.format, client));
+  }
+  return { headers: usageHeader(usages), body: { results } };
 }
 
 /** Runs one function as the caller. `type` null: whatever the function is. */
@@ -125,18 +124,18 @@ async function run(
   const kind = type ?? backend.functionType(path) ?? "query";
   const fault = faults.take(path, kind);
   beforeRun(fault);
-  const outcome = await runAs();
+  const request = { path, args, identity, ...rollback(fault) };
+  const outcome = await runners[kind](backend, request);
   faults.record(path, outcome);
   await afterRun(fault);
   return outcome;
-
-  async function runAs(): Promise<Outcome> {
-    const request = { path: path as string, args: args!, identity };
-    if (kind === "query") return (await backend.runQuery(request)).outcome;
-    if (kind === "action") return backend.runAction(request);
-    return (await backend.runMutation({ ...request, ...rollback(fault) })).outcome;
-  }
 }
+
+const runners: Record<FunctionType, (backend: Backend, call: MutationCall) => Promise<Outcome>> = {
+  query: async (backend, call) => (await backend.runQuery(call)).outcome,
+  mutation: async (backend, call) => (await backend.runMutation(call)).outcome,
+  action: async (backend, call) => await backend.runAction(call),
+};
 
 function clientVersion(call: Call): string | undefined {
   return call.request.headers["convex-client"] as string | undefined;

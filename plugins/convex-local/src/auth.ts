@@ -58,7 +58,8 @@ export function tokenFromRequest(header: string | undefined, adminKey: string | 
   const [key, encoded] = splitOnce(withoutTypePrefix(header.slice(7).trim()), ":");
   if (encoded === undefined) return { type: "admin", key };
   try {
-    return { type: "admin", key, actingAs: JSON.parse(Buffer.from(encoded, "base64").toString()) };
+    const actingAs = JSON.parse(Buffer.from(encoded, "base64").toString()) as JSONValue;
+    return { type: "admin", key, actingAs };
   } catch {
     throw badRequest("HeaderParseFailure", "Malformed Authorization header.");
   }
@@ -94,11 +95,7 @@ export class Authenticator {
    * @param options.providers - Asked at each check, so that a reload takes effect.
    * @param options.now - Milliseconds since the epoch.
    */
-  constructor(options: {
-    adminKey: string;
-    providers: () => AuthProvider[];
-    now?: () => number;
-  }) {
+  constructor(options: { adminKey: string; providers: () => AuthProvider[]; now?: () => number }) {
     this.#adminKey = Buffer.from(withoutTypePrefix(options.adminKey));
     this.#providers = options.providers;
     this.#now = options.now ?? Date.now;
@@ -148,25 +145,28 @@ export class Authenticator {
           "matches one of your configured auth providers.",
       );
     }
-    const provider = this.#providerFor(claims);
+    const { iss: issuer, sub: subject, aud } = claims;
+    const provider = this.#providerFor(issuer, [aud ?? []].flat());
     await this.#verify(jwt, provider);
     const expiresAt = this.#checkTimes(claims);
-    if (claims.sub === undefined) throw unauthenticated("Missing subject");
-    return {
-      identity: { kind: "user", attributes: identityAttributes(claims, provider.type) },
-      expiresAt,
+    if (subject === undefined) throw unauthenticated("Missing subject");
+    const attributes = {
+      tokenIdentifier: `${issuer}|${subject}`,
+      issuer,
+      subject,
+      ...customClaims(claims, provider.type),
     };
+    return { identity: { kind: "user", attributes }, expiresAt };
   }
 
-  #providerFor(claims: JWTPayload): AuthProvider {
-    const audiences = [claims.aud ?? []].flat();
+  #providerFor(claimedIssuer: string, audiences: string[]): AuthProvider {
     const providers = this.#providers();
     const found = providers.find((provider) => {
       const issuer = provider.type === "oidc" ? provider.domain : provider.issuer;
       const application = provider.applicationID;
       return (
         (application === undefined || audiences.includes(application)) &&
-        sameIssuer(issuer, claims.iss!)
+        sameIssuer(issuer, claimedIssuer)
       );
     });
     if (found !== undefined) return found;
@@ -242,7 +242,7 @@ export class Authenticator {
     if (known !== undefined && this.#now() - known.fetchedAt < lasts) return known.keys;
     const shown = uri.startsWith("data:") ? "the data URI" : `'${uri}'`;
     const body = await fetchJson(uri, `Could not fetch JWKS from ${shown}`);
-    const keys = (body as { keys?: unknown }).keys;
+    const { keys } = body as Partial<JSONWebKeySet>;
     if (!Array.isArray(keys)) {
       throw unauthenticated(
         `Invalid JWKS response body from ${shown}. The response is not valid JSON or doesn't ` +
@@ -315,20 +315,13 @@ const OIDC_NAMES: Record<string, string> = {
 const REGISTERED = new Set(["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "fva"]);
 
 /**
- * What `ctx.auth.getUserIdentity()` returns.
+ * What `ctx.auth.getUserIdentity()` returns beside issuer and subject.
  *
  * A customJwt keeps its claims' names at the top level, nested ones as `outer.inner`; an OpenID
  * token has the standard ones renamed to camel case.
  */
-function identityAttributes(
-  claims: JWTPayload,
-  type: AuthProvider["type"],
-): Record<string, JSONValue> {
-  const attributes: Record<string, JSONValue> = {
-    tokenIdentifier: `${claims.iss}|${claims.sub}`,
-    issuer: claims.iss!,
-    subject: claims.sub!,
-  };
+function customClaims(claims: JWTPayload, type: AuthProvider["type"]): Record<string, JSONValue> {
+  const attributes: Record<string, JSONValue> = {};
   for (const [name, value] of Object.entries(claims)) {
     if (REGISTERED.has(name)) continue;
     if (type === "oidc") attributes[OIDC_NAMES[name] ?? name] = value as JSONValue;
@@ -342,7 +335,7 @@ function flatten(into: Record<string, JSONValue>, name: string, value: JSONValue
     into[name] = value;
     return;
   }
-  for (const [inner, item] of Object.entries(value)) flatten(into, `${name}.${inner}`, item!);
+  for (const [inner, item] of Object.entries(value)) flatten(into, `${name}.${inner}`, item);
 }
 
 function actingAsAttributes(value: JSONValue): Record<string, JSONValue> {

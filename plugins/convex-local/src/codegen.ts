@@ -109,13 +109,15 @@ function pushAnswer(analyzed: Analyzed, providers: AuthProvider[]): object {
   };
 }
 
+const UDF_TYPES = { query: "Query", mutation: "Mutation", action: "Action" };
+
 function analyzedFunction({ name, type, visibility, args, returns }: AnalyzedFunction): object[] {
   if (type === "httpAction") return [];
   return [
     {
       name,
       pos: null,
-      udfType: `${type[0]!.toUpperCase()}${type.slice(1)}`,
+      udfType: UDF_TYPES[type],
       visibility: { kind: visibility },
       args: JSON.stringify(args),
       returns: JSON.stringify(returns),

@@ -40,8 +40,8 @@ export class NoAnswer extends Error {
 
 /** `mod:fn` for every way to write it: `mod.js:fn`, `mod`, `mod:default`. */
 export function canonicalPath(path: string): string {
-  const [module, name = "default"] = path.split(":");
-  return `${module!.replace(/\.[jt]s$/, "")}:${name}`;
+  const [module = "", name = "default"] = path.split(":");
+  return `${module.replace(/\.[jt]s$/, "")}:${name}`;
 }
 
 interface Counts extends Usage {

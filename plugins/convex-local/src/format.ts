@@ -7,6 +7,7 @@
 import { Buffer } from "node:buffer";
 import { badRequest } from "./api-error.ts";
 import type { JSONValue } from "./types.ts";
+import { compareVersions, parseClientVersion } from "./versions.ts";
 
 export type ValueFormat = "encoded" | "clean" | "export";
 
@@ -20,10 +21,10 @@ const FORMATS: Record<string, ValueFormat> = {
 
 /** Clients up to these versions expect the lossless encoding when they name no format. */
 const LAST_ENCODED = new Map([
-  ["npm", [1, 4, 1]],
-  ["cli", [1, 4, 1]],
-  ["actions", [1, 4, 1]],
-  ["python", [0, 5, 0]],
+  ["npm", "1.4.1"],
+  ["cli", "1.4.1"],
+  ["actions", "1.4.1"],
+  ["python", "0.5.0"],
 ]);
 
 /**
@@ -37,22 +38,21 @@ export function chooseFormat(requested: unknown, client: string | undefined): Va
   if (requested === undefined || requested === null) return defaultFormat(client);
   const format = typeof requested === "string" ? FORMATS[requested] : undefined;
   if (format === undefined) {
-    throw badRequest("BadFormat", `format param must be one of [\`json\`]. Got ${requested}`);
+    const got = JSON.stringify(requested);
+    throw badRequest("BadFormat", `format param must be one of [\`json\`]. Got ${got}`);
   }
   return format;
 }
 
-function defaultFormat(client: string | undefined): ValueFormat {
-  const match = /^([a-z]+)-(\d+)\.(\d+)\.(\d+)/.exec(client ?? "");
-  const last = match === null ? undefined : LAST_ENCODED.get(match[1]!);
-  if (match === null || last === undefined) return "clean";
-  const version = match.slice(2).map(Number);
-  const first = version.findIndex((part, index) => part !== last[index]);
-  return first >= 0 && version[first]! > last[first]! ? "clean" : "encoded";
+function defaultFormat(text: string | undefined): ValueFormat {
+  const client = parseClientVersion(text);
+  const last = LAST_ENCODED.get(client?.client ?? "");
+  if (client === null || last === undefined) return "clean";
+  return compareVersions(client.version, last) > 0 ? "clean" : "encoded";
 }
 
 // TypeScript's es2024 library does not know it yet; Node has had it since 21.
-const { rawJSON } = JSON as unknown as { rawJSON(text: string): unknown };
+const { rawJSON } = JSON as unknown as { rawJSON: (text: string) => unknown };
 
 /**
  * One value in the wanted format, ready for `JSON.stringify`.

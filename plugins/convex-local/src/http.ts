@@ -59,7 +59,7 @@ export interface Reply {
   body: unknown;
 }
 
-export type Route = (call: Call) => Promise<Reply>;
+export type Route = (call: Call) => Reply | Promise<Reply>;
 
 /**
  * Listens on the loopback interface.
@@ -124,8 +124,7 @@ export class HttpServer {
       }
       if (!(error instanceof ApiError)) reportUnexpected(error);
       const { status, code, message } = toApiError(error);
-      // What is left of an unread body would be taken for the next request.
-      if (!request.complete) response.setHeader("Connection", "close");
+      await discardBody(request);
       send(response, { status, body: { code, message } });
     }
   }
@@ -155,7 +154,10 @@ function setCors(request: IncomingMessage, response: ServerResponse): void {
     response.setHeader("Access-Control-Allow-Credentials", "true");
     response.setHeader("Access-Control-Expose-Headers", "Convex-Local-Usage");
   }
-  response.setHeader("Vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers");
+  response.setHeader(
+    "Vary",
+    "Origin, Access-Control-Request-Method, Access-Control-Request-Headers",
+  );
   if (request.method !== "OPTIONS") return;
   const wanted = request.headers["access-control-request-headers"];
   if (wanted !== undefined) response.setHeader("Access-Control-Allow-Headers", wanted);
@@ -217,6 +219,16 @@ async function readJson(request: IncomingMessage): Promise<Record<string, JSONVa
   return value as Record<string, JSONValue | undefined>;
 }
 
+/** A client that is still writing reads no answer: it would only see its connection break. */
+async function discardBody(request: IncomingMessage): Promise<void> {
+  if (request.complete || request.destroyed) return;
+  const over = new Promise<void>((resolve) => {
+    request.once("end", resolve).once("close", resolve);
+  });
+  request.resume();
+  await over;
+}
+
 async function readBody(request: IncomingMessage, encoding: string | undefined): Promise<string> {
   const limit = encoding === undefined ? MAX_BODY_BYTES : MAX_PUSH_BYTES;
   const tooLong = () =>
@@ -224,7 +236,8 @@ async function readBody(request: IncomingMessage, encoding: string | undefined):
   if (Number(request.headers["content-length"] ?? 0) > limit) throw tooLong();
   const chunks: Buffer[] = [];
   let length = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
+  const body = request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
+  for await (const chunk of body) {
     length += chunk.length;
     if (length > limit) throw tooLong();
     chunks.push(chunk);
@@ -236,13 +249,13 @@ async function readBody(request: IncomingMessage, encoding: string | undefined):
 }
 
 const ALL_ROUTES: Record<string, Route> = { ...ROUTES, ...codegenRoutes };
-const PATHS = new Set(Object.keys(ALL_ROUTES).map((key) => key.split(" ")[1]!));
+const PATHS = new Set(Object.keys(ALL_ROUTES).map((key) => key.split(" ").at(-1)));
 
 function route(method: string, url: URL): Route {
   const found = ALL_ROUTES[`${method} ${url.pathname}`];
   if (found !== undefined) return found;
   if (url.pathname.startsWith("/api/run/") && method === "POST") return runByPath;
-  return async () => {
+  return () => {
     if (!PATHS.has(url.pathname)) {
       throw new ApiError(
         "notFound",

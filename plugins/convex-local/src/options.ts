@@ -91,7 +91,9 @@ function databasePath(given: string | undefined): string | null {
 function portNumber(text: string): number {
   const port = Number(text);
   if (!/^\d+$/.test(text) || port > 65535) {
-    throw new UsageError(`--port ${text} is no port; use a number up to 65535, or 0 for a free one.`);
+    throw new UsageError(
+      `--port ${text} is no port; use a number up to 65535, or 0 for a free one.`,
+    );
   }
   return port;
 }
@@ -113,7 +115,8 @@ function envPairs(pairs: string[]): Record<string, string> {
         // The value may be a secret: name only what stands before it.
         throw new UsageError(`--env ${pair.split("=")[0]} is not of the form NAME=VALUE.`);
       }
-      return [match[1]!, match[2]!];
+      const [, name = "", value = ""] = match;
+      return [name, value];
     }),
   );
 }

@@ -6,6 +6,7 @@
 import { Buffer } from "node:buffer";
 import { badRequest } from "./api-error.ts";
 import type { JSONValue } from "./types.ts";
+import { compareVersions, parseClientVersion } from "./versions.ts";
 
 export interface AddQuery {
   type: "Add";
@@ -125,14 +126,7 @@ const SHAPES: Record<string, Shape> = {
   Remove: { queryId: "number" },
 };
 
-const MESSAGE_TYPES = [
-  "Connect",
-  "ModifyQuerySet",
-  "Mutation",
-  "Action",
-  "Authenticate",
-  "Event",
-];
+const MESSAGE_TYPES = ["Connect", "ModifyQuerySet", "Mutation", "Action", "Authenticate", "Event"];
 
 const SESSION_ID = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i;
 
@@ -169,8 +163,9 @@ function shapeProblem(value: unknown, types: string[]): string | null {
   if (value === null || typeof value !== "object") return "expected an object";
   const given = value as Record<string, unknown>;
   const type = String(given["type"]);
-  if (!types.includes(type)) return `unknown type \`${type}\``;
-  for (const [field, wanted] of Object.entries(SHAPES[type]!)) {
+  const shape = types.includes(type) ? SHAPES[type] : undefined;
+  if (shape === undefined) return `unknown type \`${type}\``;
+  for (const [field, wanted] of Object.entries(shape)) {
     const actual = Array.isArray(given[field]) ? "array" : typeof given[field];
     if (actual !== wanted) return `field \`${field}\` of ${type} must be: ${wanted}`;
   }
@@ -193,10 +188,10 @@ export function encodeServerMessage(message: ServerMessage, supportsChunks: bool
   const bytes = Buffer.from(text);
   if (bytes.length <= MAX_MESSAGE_BYTES) return [text];
   const chunks: string[] = [];
-  for (let start = 0; start < bytes.length; ) {
+  for (let start = 0; start < bytes.length;) {
     let end = Math.min(start + MAX_MESSAGE_BYTES, bytes.length);
     // Back to the first byte of a character.
-    while (end < bytes.length && (bytes[end]! & 0xc0) === 0x80) end -= 1;
+    while (((bytes[end] ?? 0) & 0xc0) === 0x80) end -= 1;
     chunks.push(bytes.toString("utf8", start, end));
     start = end;
   }
@@ -211,13 +206,11 @@ export function encodeServerMessage(message: ServerMessage, supportsChunks: bool
   );
 }
 
-const FIRST_WITH_CHUNKS = [1, 28, 0];
+/** MIN_NPM_VERSION_FOR_TRANSITION_CHUNKS of the backend. */
+const FIRST_WITH_CHUNKS = "1.28.0";
 
-/** Whether the client, as it names itself (`npm-1.48.0`, or `1.48.0` in the path), joins chunks. */
-export function supportsChunks(client: string | null): boolean {
-  const match = /^(?:npm-)?(\d+)\.(\d+)\.(\d+)/.exec(client ?? "");
-  if (match === null) return false;
-  const version = match.slice(1).map(Number);
-  const first = version.findIndex((part, index) => part !== FIRST_WITH_CHUNKS[index]);
-  return first < 0 || version[first]! > FIRST_WITH_CHUNKS[first]!;
+/** Whether the client, as its header or (npm only) the path names it, joins chunks. */
+export function supportsChunks(header: string | null, pathVersion: string | null): boolean {
+  const client = parseClientVersion(header ?? (pathVersion === null ? null : `npm-${pathVersion}`));
+  return client?.client === "npm" && compareVersions(client.version, FIRST_WITH_CHUNKS) >= 0;
 }

@@ -125,7 +125,8 @@ export class QuerySet {
 }
 
 function takeNews(query: Query): StateModification[] {
-  const { outcome, journal } = query.result!;
+  if (query.result === null) return [];
+  const { outcome, journal } = query.result;
   const { queryId } = query.request;
   const { logLines } = outcome;
   if (outcome.status === "success") {

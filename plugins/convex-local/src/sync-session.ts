@@ -105,16 +105,24 @@ export class SyncSession {
 
   async #handle(message: ClientMessage): Promise<void> {
     switch (message.type) {
-      case "Connect":
-        return this.#connect(message);
-      case "ModifyQuerySet":
-        return this.#modifyQuerySet(message);
+      case "Connect": {
+        this.#connect(message);
+        return;
+      }
+      case "ModifyQuerySet": {
+        this.#modifyQuerySet(message);
+        return;
+      }
       case "Authenticate":
         return this.#authenticate(message);
-      case "Mutation":
-        return this.#enqueueMutation(message);
-      case "Action":
-        return this.#startAction(message);
+      case "Mutation": {
+        this.#enqueueMutation(message);
+        return;
+      }
+      case "Action": {
+        this.#startAction(message);
+        return;
+      }
       case "Event":
         return;
     }
@@ -197,7 +205,7 @@ export class SyncSession {
     const { requestId, udfPath: path, args } = call;
     const fault = this.#faults.take(path, "mutation");
     beforeRun(fault);
-    let committed = false;
+    const commit = { done: false };
     try {
       const { outcome, ts } = await this.#backend.runMutation({
         path,
@@ -205,7 +213,7 @@ export class SyncSession {
         identity,
         ...(this.#sessionId === null ? {} : { request: { sessionId: this.#sessionId, requestId } }),
         afterCommit: () => {
-          committed = true;
+          commit.done = true;
           this.#unanswered += 1;
         },
         ...rollback(fault),
@@ -219,7 +227,7 @@ export class SyncSession {
         ...response(requestId, outcome),
       });
     } finally {
-      if (committed) {
+      if (commit.done) {
         this.#unanswered -= 1;
         if (this.#unanswered === 0) this.#onAnswered?.();
       }
@@ -301,7 +309,7 @@ export class SyncSession {
     const { querySet, identity: identityVersion } = this.#received;
     const modifications = this.#queries.apply(this.#modifications.splice(0));
     if (identityVersion !== this.#version.identity) this.#queries.invalidateAll();
-    for (let round = 0; ; ) {
+    for (let round = 0; ;) {
       if (this.#ended) return;
       if (round < MAX_ROUNDS && (await this.#queries.refresh(identity))) round += 1;
       else if (this.#unanswered > 0) await this.#answered();

@@ -38,9 +38,9 @@ export class SyncServer {
 
   readonly upgrade: Upgrade = (request, socket, head, pathVersion) => {
     const header = request.headers["convex-client"];
-    const client = typeof header === "string" ? header : pathVersion;
+    const client = typeof header === "string" ? header : null;
     this.#server.handleUpgrade(request, socket, head, (webSocket) => {
-      serve(webSocket, this.#parts, supportsChunks(client));
+      serve(webSocket, this.#parts, supportsChunks(client, pathVersion));
     });
   };
 

@@ -73,7 +73,10 @@ describe("keys over HTTP", () => {
     const issuer = await TestIssuer.create();
     const auth = authenticator([customJwt({ jwks: `${base}/nowhere` })]);
     const failed = auth.authenticate(user(await issuer.token()));
-    await expect(failed).rejects.toMatchObject({ status: 401, message: expect.stringContaining("/nowhere") });
+    await expect(failed).rejects.toMatchObject({
+      status: 401,
+      message: expect.stringContaining("/nowhere"),
+    });
   });
 });
 
@@ -85,7 +88,9 @@ describe("providers", () => {
       .setProtectedHeader({ alg: "RS256", kid: "r" })
       .setExpirationTime("5m")
       .sign(privateKey);
-    const believed = await authenticator([customJwt({ algorithm: "RS256" })]).authenticate(user(token));
+    const believed = await authenticator([customJwt({ algorithm: "RS256" })]).authenticate(
+      user(token),
+    );
     expect(believed.identity).toMatchObject({ kind: "user", attributes: { subject: "ada" } });
     await expect(authenticator([customJwt({})]).authenticate(user(token))).rejects.toThrow("kid");
   });
@@ -111,7 +116,13 @@ describe("providers", () => {
     const { publicKey, privateKey } = await generateKeyPair("RS256");
     answers["/.well-known/openid-configuration"] = { issuer: base, jwks_uri: `${base}/jwks` };
     answers["/jwks"] = { keys: [{ ...(await exportJWK(publicKey)), kid: "r", alg: "RS256" }] };
-    const token = await new SignJWT({ iss: base, sub: "ada", aud: "app", given_name: "Ada", plan: "a" })
+    const token = await new SignJWT({
+      iss: base,
+      sub: "ada",
+      aud: "app",
+      given_name: "Ada",
+      plan: "a",
+    })
       .setProtectedHeader({ alg: "RS256", kid: "r" })
       .setExpirationTime("5m")
       .sign(privateKey);

@@ -31,7 +31,7 @@ async function convex(...args: string[]) {
       CONVEX_SELF_HOSTED_URL: server.url,
       CONVEX_SELF_HOSTED_ADMIN_KEY: server.adminKey,
     },
-  }).catch((error: { stdout: string; stderr: string; code: number }) => error);
+  }).catch((error: unknown) => error as { stdout: string; stderr: string; code: number });
 }
 
 test("codegen writes the project's types", async () => {

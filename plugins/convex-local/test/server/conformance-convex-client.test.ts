@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { ConvexClient } from "convex/browser";
 import { anyApi } from "convex/server";
 import { ConvexError } from "convex/values";
+import type { Value } from "convex/values";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { sampleValue, TestServer, until } from "./support.ts";
 
@@ -22,6 +23,8 @@ afterEach(async () => {
   await client.close();
   await server.clearFaults();
 });
+
+const caught = (error: unknown) => error as ConvexError<Value>;
 
 /** Every result of a subscription, in order. */
 function watch(path: "list" | "longest" | "page", args: Record<string, unknown>) {
@@ -57,7 +60,7 @@ describe("JavaScript ConvexClient", () => {
   });
 
   test("a ConvexError keeps its data in mutations, actions' errors are errors, queries recover", async () => {
-    const refused = await client.mutation(anyApi.notes!.addAndRefuse!, { list }).catch((e) => e);
+    const refused = await client.mutation(anyApi.notes!.addAndRefuse!, { list }).catch(caught);
     expect(refused).toBeInstanceOf(ConvexError);
     expect(refused.data).toEqual({ code: "refused", limit: 5n, where: { list } });
     const { values, errors } = watch("longest", { list });
@@ -68,17 +71,22 @@ describe("JavaScript ConvexClient", () => {
     expect(values).toEqual([3]);
   });
 
-  test.each(["echoQuery", "echoMutation", "echoAction"])("%s gives every value back", async (name) => {
-    const call = { echoQuery: "query", echoMutation: "mutation", echoAction: "action" }[name] as "query";
-    const value = sampleValue();
-    expect(await client[call](anyApi.values![name]!, { value })).toEqual(value);
-  });
+  test.each(["echoQuery", "echoMutation", "echoAction"])(
+    "%s gives every value back",
+    async (name) => {
+      const call = { echoQuery: "query", echoMutation: "mutation", echoAction: "action" }[
+        name
+      ] as "query";
+      const value = sampleValue();
+      expect(await client[call](anyApi.values![name]!, { value })).toEqual(value);
+    },
+  );
 
   test("a JWT is the caller's identity; a rejected one is asked for again", async () => {
     const tokens = ["nonsense", await server.issuer.token()];
     const changes: boolean[] = [];
     client.setAuth(
-      async () => tokens.shift() ?? null,
+      () => Promise.resolve(tokens.shift() ?? null),
       (isAuthenticated) => changes.push(isAuthenticated),
     );
     await until(() => changes.includes(true), "the second token is believed");

@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { ConvexHttpClient } from "convex/browser";
 import { anyApi } from "convex/server";
 import { ConvexError } from "convex/values";
+import type { Value } from "convex/values";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { sampleValue, TestServer } from "./support.ts";
 
@@ -19,29 +20,38 @@ beforeEach(() => {
   list = randomUUID();
 });
 
+const caught = (error: unknown) => error as ConvexError<Value>;
+
 describe("JavaScript ConvexHttpClient", () => {
   test("queries, mutations and actions", async () => {
     await client.mutation(anyApi.notes!.add!, { list, text: "a" });
     expect(await client.action(anyApi.notes!.addByAction!, { list, text: "b" })).toBe(2);
     expect(await client.query(anyApi.notes!.list!, { list })).toEqual(["a", "b"]);
+    // Deprecated, and still what calls /api/query_ts and /api/query_at_ts.
+    // eslint-disable-next-line @typescript-eslint/no-deprecated
     expect(await client.consistentQuery(anyApi.notes!.list!, { list })).toEqual(["a", "b"]);
   });
 
   test("a ConvexError keeps its data, another error is an Error", async () => {
-    const refused = await client.mutation(anyApi.notes!.addAndRefuse!, { list }).catch((e) => e);
+    const refused = await client.mutation(anyApi.notes!.addAndRefuse!, { list }).catch(caught);
     expect(refused).toBeInstanceOf(ConvexError);
     expect(refused.data).toEqual({ code: "refused", limit: 5n, where: { list } });
     expect(await client.query(anyApi.notes!.list!, { list })).toEqual([]);
-    const crashed = await client.query(anyApi.values!.crash!, {}).catch((e) => e);
+    const crashed = await client.query(anyApi.values!.crash!, {}).catch(caught);
     expect(crashed).toBeInstanceOf(Error);
     expect(crashed).not.toBeInstanceOf(ConvexError);
   });
 
-  test.each(["echoQuery", "echoMutation", "echoAction"])("%s gives every value back", async (name) => {
-    const call = { echoQuery: "query", echoMutation: "mutation", echoAction: "action" }[name] as "query";
-    const value = sampleValue();
-    expect(await client[call](anyApi.values![name]!, { value })).toEqual(value);
-  });
+  test.each(["echoQuery", "echoMutation", "echoAction"])(
+    "%s gives every value back",
+    async (name) => {
+      const call = { echoQuery: "query", echoMutation: "mutation", echoAction: "action" }[
+        name
+      ] as "query";
+      const value = sampleValue();
+      expect(await client[call](anyApi.values![name]!, { value })).toEqual(value);
+    },
+  );
 
   test("a JWT is the caller's identity, a bad one an error", async () => {
     client.setAuth(await server.issuer.token({ role: "agent" }));
@@ -71,7 +81,7 @@ describe("JavaScript ConvexHttpClient", () => {
     await client.mutation(anyApi.notes!.addMany!, { list, texts });
     const seen: string[] = [];
     let cursor: string | null = null;
-    for (let done = false; !done; ) {
+    for (let done = false; !done;) {
       const paginationOpts = { numItems: 3, cursor };
       const page: { page: { text: string }[]; isDone: boolean; continueCursor: string } =
         await client.query(anyApi.notes!.page!, { list, paginationOpts });

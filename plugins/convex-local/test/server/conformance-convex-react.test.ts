@@ -2,7 +2,14 @@
 /// <reference lib="dom" />
 /** Conformance: `convex/react` of the npm package, unmodified, in a page (jsdom). */
 import { act, cleanup, render, screen, waitFor } from "@testing-library/react";
-import { ConvexProvider, ConvexReactClient, useConvexAuth, useMutation, usePaginatedQuery, useQuery } from "convex/react";
+import {
+  ConvexProvider,
+  ConvexReactClient,
+  useConvexAuth,
+  useMutation,
+  usePaginatedQuery,
+  useQuery,
+} from "convex/react";
 import { ConvexProviderWithAuth, useAction } from "convex/react";
 import { anyApi } from "convex/server";
 import { ConvexError } from "convex/values";
@@ -132,13 +139,12 @@ describe("convex/react", () => {
     const auth = {
       isLoading: false,
       isAuthenticated: true,
-      fetchAccessToken: async () => token,
+      fetchAccessToken: () => Promise.resolve(token),
     };
     function Who() {
       const { isAuthenticated } = useConvexAuth();
       const who = useQuery(anyApi.people!.whoami!, isAuthenticated ? {} : "skip") as
-        | { subject: string }
-        | undefined;
+        { subject: string } | undefined;
       return createElement("output", { "data-testid": "notes" }, who?.subject ?? "nobody");
     }
     render(

@@ -75,7 +75,9 @@ describe("functions", () => {
   });
 
   test("log lines come with the answer", async () => {
-    const { logLines } = await json(await server.post("/api/query", { path: "values:speak", args: {} }));
+    const { logLines } = await json(
+      await server.post("/api/query", { path: "values:speak", args: {} }),
+    );
     expect(JSON.stringify(logLines)).toContain("said in a query");
   });
 });
@@ -219,8 +221,12 @@ describe("authentication", () => {
 
   test("an expired token has five seconds of grace", async () => {
     const now = Math.floor(Date.now() / 1000);
-    expect((await whoami(`Bearer ${await server.issuer.token({ exp: now - 2 })}`)).status).toBe(200);
-    expect((await whoami(`Bearer ${await server.issuer.token({ exp: now - 9 })}`)).status).toBe(401);
+    expect((await whoami(`Bearer ${await server.issuer.token({ exp: now - 2 })}`)).status).toBe(
+      200,
+    );
+    expect((await whoami(`Bearer ${await server.issuer.token({ exp: now - 9 })}`)).status).toBe(
+      401,
+    );
   });
 
   test.each([
@@ -318,7 +324,9 @@ describe("usage", () => {
       const size = Math.min(rows, 10_000);
       for (let from = 0; from < rows; from += size) {
         const args = { list, from, count: size };
-        const reply = await json(await server.post("/api/mutation", { path: "entries:fill", args }));
+        const reply = await json(
+          await server.post("/api/mutation", { path: "entries:fill", args }),
+        );
         expect(reply["status"]).toBe("success");
       }
     };
@@ -345,7 +353,9 @@ describe("faults", () => {
   const add = (list: string) =>
     server.post("/api/mutation", { path: "notes:add", args: { list, text: "x" } });
   const count = async (list: string) => {
-    const reply = await json(await server.post("/api/query", { path: "notes:list", args: { list } }));
+    const reply = await json(
+      await server.post("/api/query", { path: "notes:list", args: { list } }),
+    );
     return (reply["value"] as string[]).length;
   };
 

@@ -34,15 +34,28 @@ afterEach(async () => {
   rmSync(directory, { recursive: true });
 });
 
-const ENV = ["--env", "TEST_JWT_ISSUER=https://i.invalid", "--env", "TEST_JWKS=data:,{\"keys\":[]}"];
+const ENV = ["--env", "TEST_JWT_ISSUER=https://i.invalid", "--env", 'TEST_JWKS=data:,{"keys":[]}'];
 
 function start(...args: string[]): Process {
-  const started = new Process(["--project", directory, "--db", ":memory:", "--port", "0", ...ENV, ...args]);
+  const started = new Process([
+    "--project",
+    directory,
+    "--db",
+    ":memory:",
+    "--port",
+    "0",
+    ...ENV,
+    ...args,
+  ]);
   processes.push(started);
   return started;
 }
 
-async function call(url: string, path: string, args: object = {}): Promise<Record<string, unknown>> {
+async function call(
+  url: string,
+  path: string,
+  args: object = {},
+): Promise<Record<string, unknown>> {
   const response = await fetch(`${url}/api/function`, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
@@ -118,7 +131,9 @@ describe("mistakes give one line with the remedy", () => {
     const { port } = other.address() as AddressInfo;
     const local = start("--port", String(port));
     expect(await local.exited()).toBe(1);
-    expect(local.stderr).toMatch(new RegExp(`^convex-local: port ${port} is in use; .*--port 0.*\n$`));
+    expect(local.stderr).toMatch(
+      new RegExp(`^convex-local: port ${port} is in use; .*--port 0.*\n$`),
+    );
     other.close();
   });
 

@@ -196,10 +196,7 @@ export class TestServer {
 }
 
 /** Waits until `probe` gives something true; for what has no event of its own. */
-export async function until<T>(
-  probe: () => T | Promise<T>,
-  what: string,
-): Promise<NonNullable<T>> {
+export async function until<T>(probe: () => T | Promise<T>, what: string): Promise<NonNullable<T>> {
   const deadline = performance.now() + 20_000;
   for (;;) {
     const value = await probe();

@@ -92,10 +92,13 @@ class Socket {
 
   /** Takes the next message of that type out of what was received. */
   async next(type: string, matches: (message: Message) => boolean = () => true): Promise<Message> {
-    return await until(() => {
-      const index = this.received.findIndex((one) => one.type === type && matches(one));
-      return index < 0 ? null : this.received.splice(index, 1)[0]!;
-    }, `${type} among ${JSON.stringify(this.received).slice(0, 500)}`);
+    return await until(
+      () => {
+        const index = this.received.findIndex((one) => one.type === type && matches(one));
+        return index < 0 ? null : this.received.splice(index, 1)[0]!;
+      },
+      `${type} among ${JSON.stringify(this.received).slice(0, 500)}`,
+    );
   }
 
   /** The next Transition that says something of that query. */
@@ -244,7 +247,12 @@ describe("mutations and actions", () => {
     });
     await socket.next("Transition");
 
-    socket.send({ type: "Action", requestId: 2, udfPath: "values:echoAction", args: [{ value: 1 }] });
+    socket.send({
+      type: "Action",
+      requestId: 2,
+      udfPath: "values:echoAction",
+      args: [{ value: 1 }],
+    });
     expect(await socket.next("ActionResponse")).toMatchObject({ requestId: 2, result: 1 });
     await socket.next("Transition");
   });
@@ -280,7 +288,10 @@ describe("mutations and actions", () => {
       args: [{ ms }],
     });
     socket.send(wait(0, 600), wait(1, 10), note(2));
-    await until(() => socket.received.filter((one) => "requestId" in one).length === 3, "all answer");
+    await until(
+      () => socket.received.filter((one) => "requestId" in one).length === 3,
+      "all answer",
+    );
     const order = socket.received.flatMap((one) => ("requestId" in one ? [one["requestId"]] : []));
     expect(order.at(-1)).toBe(0);
   });

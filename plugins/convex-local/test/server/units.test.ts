@@ -17,14 +17,19 @@ const transition = (value: string): ServerMessage => ({
 describe("frames", () => {
   test.each([
     ["npm-1.48.0", true],
-    ["1.48.0", true],
-    ["1.28.0", true],
-    ["1.27.9", false],
+    ["npm-1.28.0", true],
+    ["npm-1.27.9", false],
     ["npm-1.9.0", false],
     ["python-0.8.1", false],
     [null, false],
   ])("%s joins chunks: %s", (client, joins) => {
-    expect(supportsChunks(client)).toBe(joins);
+    expect(supportsChunks(client, null)).toBe(joins);
+  });
+
+  test("a version in the path is npm's; a header has the last word", () => {
+    expect(supportsChunks(null, "1.48.0")).toBe(true);
+    expect(supportsChunks(null, "0.2.1")).toBe(false);
+    expect(supportsChunks("python-0.8.1", "1.48.0")).toBe(false);
   });
 
   test("a large Transition is cut between characters and joins to the same message", () => {
