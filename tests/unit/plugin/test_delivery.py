@@ -323,6 +323,7 @@ async def test_it_goes_back_where_convex_says_it_is(
     await clock.advance(0.0)
 
     assert folding.item_ids() == [f"item_{n}" for n in range(5)]
+    assert folding.batches == [[0, 1, 2, 3], [4], [1, 2, 3, 4]]
 
 
 async def test_it_goes_forward_where_convex_is_ahead(
@@ -377,22 +378,25 @@ async def test_records_in_memory_are_delivered_while_the_disk_refuses(
     folding: FoldingConvex,
     clock: FakeClock,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def refuse(fd: int, data: bytes) -> int:
         raise OSError(28, "No space left on device")
 
+    caplog.set_level(logging.INFO, logger="livekit.plugins.convex")
     outbox.append(outboxes.message("item_0"))
     with monkeypatch.context() as patch:
         patch.setattr("livekit.plugins.convex.journal.os.write", refuse)
         for n in range(1, 4):
             outbox.append(outboxes.message(f"item_{n}"))
-        await clock.advance(0.0)
+            await clock.advance(0.0)
         assert folding.item_ids() == [f"item_{n}" for n in range(4)]
         assert outbox.waiting_in_memory == 0
     outbox.append(outboxes.message("item_4"))
     await clock.advance(0.0)
 
     assert folding.item_ids() == [f"item_{n}" for n in range(5)]
+    assert names(caplog) == ["outbox.disk_refuses", "outbox.disk_accepts_again"]
 
 
 async def test_a_slow_backend_is_given_more_time(

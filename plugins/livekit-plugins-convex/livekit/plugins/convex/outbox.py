@@ -54,6 +54,7 @@ class Outbox:
         self._unannounced = 0
         self._tail: deque[tuple[int, bytes]] = deque()
         self._tail_bytes = 0
+        self._refused = False
         self._closed = False
 
     @classmethod
@@ -148,14 +149,10 @@ class Outbox:
 
     def write_tail(self) -> bool:
         """Try the disk again; whether nothing waits in memory any more."""
-        try:
-            while self._tail:
-                self.journal.append(self._tail[0][1])
-                self._tail_bytes -= len(self._tail.popleft()[1])
-                if not self._tail:
-                    logger.info("outbox.disk_accepts_again", extra=self._about())
-        except OSError:
-            return False
+        while self._tail:
+            if not self._write(self._tail[0][1]):
+                return False
+            self._tail_bytes -= len(self._tail.popleft()[1])
         return True
 
     def close(self) -> None:
@@ -171,18 +168,28 @@ class Outbox:
         reserve = _RESERVE_BYTES if isinstance(record, _LAST_WORDS) else 0
         if self.journal.size + self._tail_bytes + size > self._max_bytes + reserve:
             raise self._full(f"its journal has reached max_bytes ({self._max_bytes})")
-        if not self._tail or self.write_tail():
-            try:
-                self.journal.append(data)
-                return
-            except OSError as error:
-                logger.error(
-                    "outbox.disk_refuses", extra={"error": error.strerror, **self._about()}
-                )
+        if (not self._tail or self.write_tail()) and self._write(data):
+            return
         if self._tail_bytes + size > self._max_tail_bytes + reserve:
             raise self._full("the disk takes nothing and max_tail_bytes is reached")
         self._tail.extend(lines)
         self._tail_bytes += size
+
+    def _write(self, data: bytes) -> bool:
+        """Whether the disk took it; one log line when that changes."""
+        try:
+            self.journal.append(data)
+        except OSError as error:
+            if not self._refused:
+                self._refused = True
+                logger.error(
+                    "outbox.disk_refuses", extra={"error": error.strerror, **self._about()}
+                )
+            return False
+        if self._refused:
+            self._refused = False
+            logger.info("outbox.disk_accepts_again", extra=self._about())
+        return True
 
     def _full(self, why: str) -> OutboxFullError:
         self._unannounced += 1
