@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import jwt
 import pytest
@@ -189,17 +190,24 @@ async def test_a_teachers_change_reaches_the_lesson(convex: FakeConvex, open_les
 
 
 async def test_a_plan_that_did_not_change_wakes_nobody(
-    convex: FakeConvex, open_lesson: Open
+    convex: FakeConvex, open_lesson: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     convex.on(CONTEXT, lambda args: tutoring_context())
-    await convex.set_value("sessions:plan", plan())
     lesson = open_lesson(STUDENT)
     await lesson.ready()
-    lesson.follow_plan()
     version = lesson.version
 
-    await convex.set_value("sessions:plan", plan(preferences=dict(PREFERENCES)))
-    await convex.set_value("sessions:plan", plan(lesson=None))
+    @asynccontextmanager
+    async def subscribe(*args: object) -> AsyncIterator[AsyncIterator[object]]:
+        async def updates() -> AsyncIterator[object]:
+            for value in (plan(), plan(preferences=dict(PREFERENCES)), plan(lesson=None)):
+                yield value
+            await asyncio.Event().wait()
+
+        yield updates()
+
+    monkeypatch.setattr(lesson.client, "subscribe", subscribe)
+    lesson.follow_plan()
 
     assert await lesson.changed_since(version) == version + 1
     assert lesson.plan.lesson is None

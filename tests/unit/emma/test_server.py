@@ -69,9 +69,11 @@ class Worker:
         with fake_job_context(job_metadata=metadata) as ctx:
             await app.entrypoint(ctx)
             assert self.session is not None
-            yield self.session
-            await self.session.aclose()
-            await app.on_session_end(ctx)
+            try:
+                yield self.session
+            finally:
+                await self.session.aclose()
+                await app.on_session_end(ctx)
 
 
 @pytest.fixture
