@@ -52,6 +52,21 @@ def test_every_variable_of_the_compose_file_is_explained() -> None:
     assert used == explained()
 
 
+def test_every_setting_is_explained() -> None:
+    assert set(re.findall(r"[A-Z]+_[A-Z_]+", EXAMPLE)) >= VARIABLES_OF_SETTINGS
+
+
+def test_defaults_are_the_settings_own() -> None:
+    example = dict(re.findall(r"^([A-Z_]+)=(.+)$", EXAMPLE, re.MULTILINE))
+    own = {
+        str(field.validation_alias): field.default
+        for field in Settings.model_fields.values()
+        if field.default is not None
+    }
+
+    assert {name: example[name] for name in own} == own
+
+
 def test_defaults_are_the_same_in_both_places() -> None:
     defaults = dict(re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", COMPOSE))
     example = dict(re.findall(r"^([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))
