@@ -2,6 +2,7 @@ from livekit.agents import Agent, AgentServer, AgentSession, JobContext
 from livekit.plugins import convex, openai
 
 server = AgentServer()
+convex.Recovery.attach(server, client=convex.AsyncConvexClient)  # what a killed job left
 
 
 @server.rtc_session(agent_name="my-agent")
