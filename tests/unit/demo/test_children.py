@@ -37,13 +37,21 @@ async def start(directory: Path, *arguments: str) -> tuple[Child, list[int]]:
     return child, json.loads(child.log.read_text())
 
 
+def lives(process: psutil.Process) -> bool:
+    """A zombie does not: it waits for whoever is process 1 to take note."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def wait_until_gone(*pids: int) -> None:
     processes = []
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess):
             processes.append(psutil.Process(pid))
     _, alive = psutil.wait_procs(processes, timeout=10)
-    assert alive == []
+    assert [process for process in alive if lives(process)] == []
 
 
 async def until_gone(*pids: int) -> None:
