@@ -4,6 +4,7 @@ import pytest
 from livekit.plugins import convex
 
 from livekit.plugins.convex import errors
+from livekit.plugins.convex.transport import BUSY_STATUSES
 
 
 def test_tree_in_the_docstring_is_the_tree_in_the_code() -> None:
@@ -11,6 +12,12 @@ def test_tree_in_the_docstring_is_the_tree_in_the_code() -> None:
 
     assert sorted(drawn) == sorted(errors.__all__)
     assert set(drawn) <= set(convex.__all__)
+
+
+def test_busy_answers_are_listed_as_they_are_taken() -> None:
+    line = next(line for line in (errors.__doc__ or "").splitlines() if "BusyError" in line)
+
+    assert {int(status) for status in re.findall(r"\b[45]\d\d\b", line)} == BUSY_STATUSES
 
 
 @pytest.mark.parametrize(

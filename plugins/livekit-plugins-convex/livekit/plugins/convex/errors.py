@@ -4,7 +4,7 @@ ConvexClientError
 ├── TransportError          no answer, or not a Convex answer; retryable, unless the
 │   │                       address is wrong. `.status` if there was an HTTP answer
 │   └── RequestTimeoutError retryable: the deadline passed
-├── BusyError               retryable: 408, 425, 429, 503; `.retry_after_s` as asked by the server
+├── BusyError               retryable: 408, 421, 425, 429, 503; `.retry_after_s` as the server asks
 ├── AuthenticationError     the token was refused twice (401), or may not do this (403)
 ├── FunctionError           the function threw; `.data` and `.code` if it threw ConvexError
 ├── EncodingError           a value Convex cannot hold, named by its path; nothing was sent
