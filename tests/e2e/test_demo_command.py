@@ -1,4 +1,4 @@
-"""`python -m emma_agent.demo` as a process: how it ends, and what it leaves behind."""
+"""`make demo` and the program behind it as processes: how they end, what they leave behind."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -15,6 +15,8 @@ import pytest
 
 pytestmark = pytest.mark.timeout(300)
 
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = (sys.executable, "-m", "emma_agent.demo")
 MARK = "DEMO_TEST_RUN"
 # Settings of the machine the tests run on would choose another plan.
 FOREIGN = ("LIVEKIT_", "CONVEX_", "NEXT_PUBLIC_CONVEX_", "OPENAI_", "EMMA_")
@@ -23,12 +25,13 @@ FOREIGN = ("LIVEKIT_", "CONVEX_", "NEXT_PUBLIC_CONVEX_", "OPENAI_", "EMMA_")
 class Demo:
     """One run, and every process that carries its mark."""
 
-    def __init__(self, temporary: Path, **env: str) -> None:
+    def __init__(self, temporary: Path, *, command: Sequence[str] = PROGRAM, **env: str) -> None:
         self.temporary = temporary
         self.mark = uuid.uuid4().hex
         base = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "emma_agent.demo"],
+            command,
+            cwd=ROOT,
             env={**base, **env, MARK: self.mark, "TMPDIR": str(temporary)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -78,6 +81,21 @@ def demo(temporary: Path) -> Iterator[Demo]:
         run.process.wait()
         assert run.process.stdout is not None
         run.process.stdout.close()
+
+
+def test_make_demo_ends_with_its_table(tmp_path: Path) -> None:
+    """As a new user runs it."""
+    run = Demo(tmp_path, command=("make", "demo"))
+
+    code, shown = run.wait(150), "".join(run.shown)
+
+    assert code == 0, shown
+    table = [line.split() for line in shown.splitlines() if line.startswith("│")]
+    speakers = [cells[1] for cells in table if cells[1] in ("Emma", "Student")]
+    assert speakers == ["Emma", "Student", "Emma", "Student", "Emma"]
+    assert "Each thing once and in order; 5 rows were there while the lesson still ran" in shown
+    assert "What to try next" in shown
+    assert run.survivors() == []
 
 
 @pytest.mark.parametrize(

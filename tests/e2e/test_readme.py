@@ -44,10 +44,15 @@ TARGETS = {
 
 def environment() -> dict[str, str]:
     """This machine's, without the settings of a deployment that someone may have set."""
-    foreign = ("LIVEKIT_", "CONVEX_", "NEXT_PUBLIC_", "OPENAI_", "EMMA_")
+    # MAKE: this may itself run below make, which then speaks of directories.
+    foreign = ("LIVEKIT_", "CONVEX_", "NEXT_PUBLIC_", "OPENAI_", "EMMA_", "MAKE", "MFLAGS")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    path = os.pathsep.join([str(ROOT / ".tools/bin"), str(Path(sys.executable).parent)])
-    return {**kept, "PATH": f"{path}{os.pathsep}{kept['PATH']}"}
+    # The machine's own PATH, and in front of it what the README says to put there.
+    own = {str(ROOT / ".tools/bin"), str(ROOT / ".venv/bin")}
+    path = os.pathsep.join(part for part in kept["PATH"].split(os.pathsep) if part not in own)
+    (export,) = [command for command in COMMANDS if command.startswith("export PATH=")]
+    value = shlex.split(export)[1].removeprefix("PATH=")
+    return {**kept, "PATH": value.replace("$PWD", str(ROOT)).replace("$PATH", path)}
 
 
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -71,19 +76,28 @@ def test_command(command: str) -> None:
             assert command in (ROOT / ELSEWHERE[command]).read_text()
         case _ if command in TARGETS:
             assert f"\n{words[1]}: " in (ROOT / "Makefile").read_text()
+        case ["export", _]:
+            done = run(["bash", "-c", "command -v python node npm npx livekit-server"])
+            assert done.returncode == 0, done.stderr
+            folders = {Path(line).parent for line in done.stdout.splitlines()}
+            assert folders == {ROOT / ".tools/bin", ROOT / ".venv/bin"}
+        case ["make", "setup"]:
+            assert run(words).returncode == 0
+            again = run(words)
+            assert (again.returncode, again.stdout) == (0, "")
         case ["make", "help"]:
             done = run(words)
             assert done.returncode == 0
             targets = re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
             assert re.findall(r"^  make (\S+)", done.stdout, re.MULTILINE) == targets
         case ["python", "-m", "emma_agent", "keys"]:
-            done = run([sys.executable, *words[1:]])
+            done = run(words)
             assert done.returncode == 0, done.stderr
             assert re.search(r"^CONVEX_AGENT_KEY=", done.stdout, re.MULTILINE)
             assert re.search(r"^AGENT_JWKS=", done.stdout, re.MULTILINE)
         case ["python", "-m", "emma_agent", *_]:
             # Without settings each says what it needs, and nothing is started.
-            done = run([sys.executable, *words[1:]])
+            done = run(words)
             assert done.returncode == 2, done.stdout + done.stderr
             assert "Traceback" not in done.stderr
             assert re.search(r"(_KEY|_URL) is not set|PortAudio", done.stderr), done.stderr
