@@ -286,6 +286,20 @@ def test_a_directory_that_cannot_be_used_is_named_with_a_remedy(
         outboxes.open()
 
 
+@pytest.mark.parametrize(
+    "fault", [{"session_key": "private \ud800"}, {"subject": object()}], ids=["surrogate", "type"]
+)
+def test_a_header_that_cannot_be_written_is_an_outbox_error(
+    outboxes: Outboxes, fault: dict[str, Any]
+) -> None:
+    for create in (lambda made: Journal.create(outboxes.directory, made), Journal.in_memory):
+        with pytest.raises(OutboxError, match="header") as caught:
+            create(outboxes.header(**fault))
+        assert "private" not in str(caught.value)
+        assert caught.value.__cause__ is None
+    assert not outboxes.directory.exists()
+
+
 def test_an_outbox_that_has_ended_takes_nothing(outboxes: Outboxes) -> None:
     outbox = outboxes.open()
     outbox.close()

@@ -137,17 +137,18 @@ class Journal:
         """A new journal, locked and named only when its header is in it.
 
         Raises:
-            OutboxError: the directory cannot be made or written; it says why and what to do.
+            OutboxError: the directory cannot be made or written, or the header is none that can
+                be; it says why and what to do.
         """
         if not _RUN_ID.fullmatch(header.run_id):
             raise OutboxError("a run id is 1 to 128 letters, digits, '-' or '_'")
+        line = _header_line(header)
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             temporary = directory / f".{header.run_id}.tmp"
             fd = os.open(temporary, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                line = encode_line(msgspec.json.encode(header))
                 if os.write(fd, line) != len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 path = directory / f"{header.run_id}{SUFFIX}"
@@ -202,14 +203,18 @@ class Journal:
 
     @classmethod
     def in_memory(cls, header: Header) -> Journal:
-        """A journal that dies with this process, for when the disk cannot be used at all."""
+        """A journal that dies with this process, for when the disk cannot be used at all.
+
+        Raises:
+            OutboxError: the header is none that can be written.
+        """
+        line = _header_line(header)
         if hasattr(os, "memfd_create"):
             fd = os.memfd_create(header.run_id)
         else:
             with tempfile.TemporaryFile() as file:
                 fd = os.dup(file.fileno())
         fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
-        line = encode_line(msgspec.json.encode(header))
         os.write(fd, line)
         # The name of no file: side files cannot be written there either.
         path = Path(os.devnull) / f"{header.run_id}{SUFFIX}"
@@ -362,6 +367,16 @@ class Journal:
 
     def _side(self, suffix: str) -> Path:
         return self.path.with_suffix(suffix)
+
+
+def _header_line(header: Header) -> bytes:
+    try:
+        return encode_line(msgspec.json.encode(header))
+    except (UnicodeEncodeError, TypeError):
+        # Without its cause, which quotes the text.
+        raise OutboxError(
+            "a journal's header takes text and numbers, and no half of a surrogate pair"
+        ) from None
 
 
 def _same_file(path: Path, fd: int) -> None:

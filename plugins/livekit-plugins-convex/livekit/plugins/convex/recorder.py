@@ -199,6 +199,7 @@ class SessionRecorder:
                 job_id=ctx.job.id,
                 agent_name=ctx.job.agent_name if agent_name is None else agent_name,
                 lesson_id=identity.lesson_id,
+                participant_identity=identity.participant_identity,
             )
         )
         recorder._delivery.start()

@@ -70,26 +70,26 @@ class Record(Wire, tag_field="kind", frozen=True, kw_only=True):
     created_at: float
 
 
-class SessionStartedRecord(Record, tag="sessionStarted", frozen=True, kw_only=True):
+class RunStart(Record, frozen=True, kw_only=True):
+    """What the first record of a run says, whether it begins a session or carries one on."""
+
+    session_key: str
+    room: str
+    job_id: str
+    agent_name: str
+    lesson_id: str | None = None
+    participant_identity: str | None = None
+
+
+class SessionStartedRecord(RunStart, tag="sessionStarted", frozen=True, kw_only=True):
     """The first record of a run."""
 
-    session_key: str
-    room: str
-    job_id: str
-    agent_name: str
-    lesson_id: str | None = None
-    participant_identity: str | None = None
 
+class SessionResumedRecord(RunStart, tag="sessionResumed", frozen=True, kw_only=True):
+    """The first record of a run that carries on a session begun by another run.
 
-class SessionResumedRecord(Record, tag="sessionResumed", frozen=True, kw_only=True):
-    """The first record of a run that carries on a session begun by another run."""
-
-    session_key: str
-    room: str
-    job_id: str
-    agent_name: str
-    lesson_id: str | None = None
-    participant_identity: str | None = None
+    Folded by Convex; `SessionRecorder` writes none, since it does not know yet of other runs.
+    """
 
 
 class MessageRecord(Record, tag="message", frozen=True, kw_only=True):
