@@ -41,7 +41,7 @@ fix: .python ## Format the Python code and mend what ruff can mend
 codegen: setup ## Make convex/_generated anew, by the real convex command against convex-local
 	@python scripts/codegen.py
 
-check-docker: .python ## Follow the Dockerfile step by step without a Docker engine, and check the compose file
+check-docker: .node ## Follow the Dockerfiles step by step without a Docker engine, and check the compose file
 	check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
 	python scripts/check_docker.py
 

@@ -1,8 +1,8 @@
-"""Follow the steps of docker/Dockerfile without a Docker engine: `make check-docker`.
+"""Follow the steps of both Dockerfiles without a Docker engine: `make check-docker`.
 
 Every path of the image is moved below a scratch folder; each step then does there what
 it would do in the image. What needs to be root of a system of its own (making a user)
-is named and left out. At the end the entry point runs from what was installed.
+is named and left out. At the end what the image starts runs from what was installed.
 """
 
 from __future__ import annotations
@@ -38,10 +38,12 @@ class Image:
         # What the base image brings: an interpreter named `python`, and a shell.
         (root / "base").mkdir(parents=True)
         (root / "base/python").symlink_to(Path(sys.base_prefix) / "bin/python3")
+        for name in ("node", "npm", "npx"):
+            (root / "base" / name).symlink_to((ROOT / ".tools/bin" / name).resolve())
         self.environment = {
             key: value
             for key, value in os.environ.items()
-            if key.startswith(("PIP_", "SSL_", "REQUESTS_")) or key == "HOME"
+            if key.startswith(("PIP_", "SSL_", "REQUESTS_", "NODE_EXTRA")) or key == "HOME"
         }
         self.environment["PATH"] = f"{root / 'base'}:/usr/local/bin:/usr/bin:/bin"
 
@@ -61,16 +63,29 @@ class Image:
             check=True,
         )
 
+    def start(self) -> subprocess.CompletedProcess[str]:
+        """What `docker run` starts, to its end."""
+        return subprocess.run(
+            ["bash", "-c", shlex.join([*self.entry_point, *self.command])],
+            cwd=self.workdir,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
 
 def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="emma-image-") as folder:
-        try_out(follow(Path(folder)))
-    print("docker/Dockerfile: every step that needs no engine was followed, and the worker runs")
+    for dockerfile, try_out in (("Dockerfile", try_worker), ("deploy.Dockerfile", try_deploy)):
+        print(f"docker/{dockerfile}", flush=True)
+        with tempfile.TemporaryDirectory(prefix="emma-image-") as folder:
+            try_out(follow(ROOT / "docker" / dockerfile, Path(folder)))
+    print("every step that needs no engine was followed, and what was installed runs")
 
 
-def follow(scratch: Path) -> Image:
+def follow(dockerfile: Path, scratch: Path) -> Image:
     image = Image(scratch)
-    for step in DockerfileParser(path=str(ROOT / "docker/Dockerfile")).structure:
+    for step in DockerfileParser(path=str(dockerfile)).structure:
         instruction, value = step["instruction"], step["value"]
         if instruction in {"COMMENT", "ARG"}:
             continue
@@ -120,20 +135,21 @@ def copy(source: Path, target: Path, *, many: bool) -> None:
     shutil.copy(source, target)
 
 
-def try_out(image: Image) -> None:
+def try_worker(image: Image) -> None:
     """The worker starts from what was installed, and refuses an empty configuration."""
     image.run(shlex.join([*image.entry_point, "--help"]) + " >/dev/null")
-    done = subprocess.run(
-        ["bash", "-c", shlex.join([*image.entry_point, *image.command])],
-        cwd=image.workdir,
-        env=image.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = image.start()
     output = done.stdout + done.stderr
     if done.returncode != 2 or "CONVEX_URL" not in output or "Traceback" in output:
         raise SystemExit(f"the worker without settings ended with {done.returncode}:\n{output}")
+
+
+def try_deploy(image: Image) -> None:
+    """Convex's command is there, and the script names what it is not told."""
+    image.run("npx --no-install convex --version")
+    done = image.start()
+    if done.returncode == 0 or "CONVEX_SELF_HOSTED_URL" not in done.stderr:
+        raise SystemExit(f"deploy without settings ended with {done.returncode}:\n{done.stderr}")
 
 
 if __name__ == "__main__":
