@@ -12,7 +12,7 @@ from livekit.agents.llm import ChatMessage, FunctionCall, FunctionCallOutput
 from livekit.agents.metrics import AgentSessionUsage, LLMModelUsage, TTSModelUsage
 
 from livekit.plugins.convex import encoding
-from livekit.plugins.convex.encoding import Mended, RecordError, encode
+from livekit.plugins.convex.encoding import Mended, RecordError, encode, wire_name
 from livekit.plugins.convex.limits import MAX_NAME_BYTES, MAX_RECORD_BYTES, MAX_TEXT_BYTES
 from livekit.plugins.convex.records import (
     ErrorRecord,
@@ -30,6 +30,7 @@ from livekit.plugins.convex.records import (
     TurnMetrics,
     UsageRecord,
 )
+from livekit.plugins.convex.values import encode_args
 
 NOW = 1_795_474_184.5
 NOW_MS = 1_795_474_184_500.0
@@ -43,6 +44,14 @@ class Scored(Record, tag="scored", frozen=True, kw_only=True):
     took_s: float
     hint: Literal["first", "last"] | None = None
     details: dict[str, Any] | None = None
+
+
+def nested(levels: int) -> dict[str, Any]:
+    """Objects in objects, so many."""
+    value: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        value = {"a": value}
+    return value
 
 
 def wire(record: Record) -> dict[str, Any]:
@@ -243,14 +252,13 @@ def test_an_optional_instant_out_of_range_is_left_out_and_created_at_clamped() -
         (message(item_id=None), "item_id"),
         (message(role="system"), "role"),
         (message(interrupted="yes"), "interrupted"),
-        (message(transcript_confidence="high"), "transcript_confidence"),
-        (message(transcript_confidence=True), "transcript_confidence"),
         (Scored(created_at=NOW, answer="right", took_s=math.nan), "took_s"),
-        (Scored(created_at=NOW, answer="right", took_s=1.0, hint="no"), "hint"),  # type: ignore[arg-type]
         (Scored(created_at=NOW, answer="right", took_s=1.0, details={"a": [math.nan]}), "details"),
         (Scored(created_at=NOW, answer="right", took_s=1.0, details={"_id": 1}), "details"),
         (Scored(created_at=NOW, answer="right", took_s=1.0, details={"a": 2**60}), "details"),
         (Scored(created_at=NOW, answer="right", took_s=1.0, details={"a": object()}), "*"),
+        (Scored(created_at=NOW, answer="right", took_s=1.0, details=nested(62)), "details"),
+        (Scored(created_at=NOW, answer="right", took_s=1.0, details={"a": [0] * 8193}), "details"),
     ],
 )
 def test_what_cannot_be_stored_is_refused_by_its_field_and_without_its_value(
@@ -260,7 +268,42 @@ def test_what_cannot_be_stored_is_refused_by_its_field_and_without_its_value(
     with pytest.raises(RecordError) as caught:
         encode(record)
     assert caught.value.field == field
-    assert "high" not in str(caught.value)
+    assert "yes" not in str(caught.value)
+
+
+def test_an_apps_value_is_stored_as_deeply_nested_as_convex_takes_it() -> None:
+    record = Scored(created_at=NOW, answer="right", took_s=1.0, details=nested(61))
+
+    encode_args("sessions:record", {"records": [{"seq": 0, **wire(record)}]})
+
+
+@pytest.mark.parametrize(
+    ("record", "field"),
+    [
+        (message(transcript_confidence="high"), "transcript_confidence"),
+        (message(transcript_confidence=True), "transcript_confidence"),
+        (message(language=object()), "language"),
+        (message(metrics=TurnMetrics(e2e_latency_s="slow")), "metrics.e2e_latency_s"),  # type: ignore[arg-type]
+        (Scored(created_at=NOW, answer="right", took_s=1.0, hint="no"), "hint"),  # type: ignore[arg-type]
+    ],
+)
+def test_an_optional_field_of_a_wrong_type_costs_no_more_than_itself(
+    record: Record, field: str
+) -> None:
+    """A model's plugin that reports a latency as text must not cost the sentence."""
+    assert wire_name(field.rpartition(".")[2]) not in str(wire(record))
+    assert mended(record) == [Mended(field, "left_out")]
+
+
+def test_metrics_that_are_no_numbers_cost_no_sentence() -> None:
+    item = ChatMessage(role="user", content=["Good morning"])
+    metrics: dict[str, Any] = item.metrics  # type: ignore[assignment]
+    metrics.update(started_speaking_at="now", e2e_latency="slow")
+    said = wire(MessageRecord.from_item(item, created_at=NOW))
+
+    assert said["text"] == "Good morning"
+    assert "startedSpeakingAt" not in said
+    assert said["metrics"] == {}
 
 
 def test_a_text_is_cut_at_64_KiB_by_whole_characters() -> None:

@@ -25,6 +25,7 @@ from .limits import (
     MAX_USAGE_MODELS,
     MIN_INSTANT_MS,
 )
+from .values import MAX_NESTING
 
 # Fields that hold what people and tools say; every other string is a name, and shorter.
 TEXT_FIELDS = frozenset({"text", "arguments", "output"})
@@ -69,11 +70,11 @@ def encode(record: Wire) -> tuple[bytes, list[Mended]]:
     """The record as JSON in wire units, without `seq`; and what had to be mended.
 
     Texts are cut at 64 KiB and names at 1 KiB (whole characters), lone surrogates become U+FFFD,
-    an optional number or instant that Convex would refuse is left out, `created_at` is clamped to
-    2020-2100: a lesson goes on with what can be kept.
+    an optional field that is not of its type, or that Convex would refuse, is left out,
+    `created_at` is clamped to 2020-2100: a lesson goes on with what can be kept.
 
     Raises:
-        RecordError: a required field has the wrong type or is not a finite number.
+        RecordError: a required field, or one of an app's own shape, cannot be stored.
     """
     try:
         plain = _quick(type(record))(record)
@@ -113,6 +114,11 @@ _ENCODER = msgspec.json.Encoder()
 
 # Printable ASCII, not beginning with what Convex keeps to itself (docs.convex.dev, data types).
 _KEY = re.compile(r"[!-#%-^`-~][ -~]{0,1023}")
+# The backend's own limits: value/src/size.rs, array.rs and object.rs of convex-backend.
+MAX_ARRAY_ITEMS = 8192
+MAX_OBJECT_FIELDS = 1024
+# The arguments, the list of records and the record are around a field.
+_DEPTH_OF_A_FIELD = 3
 # Beyond it a double, which is what Convex stores, no longer tells neighbours apart.
 MAX_NUMBER = 2**53
 
@@ -244,10 +250,17 @@ def _to_wire(struct: _W, kind: str, path: str, mended: list[Mended], text_limit:
         if value is None:
             if field.required:
                 raise RecordError(kind, path + field.name, "is missing")
-        else:
+            continue
+        try:
             changes[field.name] = _checked(
                 value, field, kind, path + field.name, mended, text_limit
             )
+        except RecordError:
+            if field.required or field.role == "any":
+                raise
+            # A latency that is no number shall not cost the sentence it was measured on.
+            mended.append(Mended(path + field.name, "left_out"))
+            changes[field.name] = None
     return msgspec.structs.replace(struct, **changes)
 
 
@@ -326,21 +339,29 @@ def _number(
     return None
 
 
-def _check_any(value: object, kind: str, path: str) -> None:
-    """Values of an app's own shape: nothing is mended, but no number may turn into null."""
+def _check_any(value: object, kind: str, path: str, depth: int = _DEPTH_OF_A_FIELD) -> None:
+    """Values of an app's own shape: nothing is mended, but no number may turn into null.
+
+    What Convex does not take would hold the journal; here it hurts this record alone.
+    """
     if isinstance(value, float) and not math.isfinite(value):
         raise RecordError(kind, path, "is not a finite number")
     if isinstance(value, int) and abs(value) > MAX_NUMBER:
         raise RecordError(kind, path, "is an integer beyond 2**53")
+    if isinstance(value, (Mapping, list, tuple)):
+        if depth >= MAX_NESTING:
+            raise RecordError(kind, path, f"is nested too deeply for Convex ({MAX_NESTING} levels)")
+        limit = MAX_OBJECT_FIELDS if isinstance(value, Mapping) else MAX_ARRAY_ITEMS
+        if len(value) > limit:
+            raise RecordError(kind, path, f"holds {len(value)} items in one place, over {limit}")
     if isinstance(value, Mapping):
         for key, item in value.items():
-            # What Convex does not take would hold the journal; here it hurts this record alone.
             if not isinstance(key, str) or not _KEY.fullmatch(key):
                 raise RecordError(kind, path, "has a key that is no field name of Convex")
-            _check_any(item, kind, path)
+            _check_any(item, kind, path, depth + 1)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            _check_any(item, kind, path)
+            _check_any(item, kind, path, depth + 1)
 
 
 def _without_surrogates(value: Any) -> Any:

@@ -272,8 +272,10 @@ def error_type(error: object) -> str:
     return type(inner if isinstance(inner, BaseException) else error).__name__
 
 
-def _shifted(instant: float | None, shift_s: float) -> float | None:
-    return None if instant is None else instant + shift_s
+def _shifted(instant: Any, shift_s: float) -> Any:
+    # The metrics are a plain dict that any model's plugin fills: what is no number there is left
+    # out by the encoder, which names it.
+    return instant + shift_s if isinstance(instant, (int, float)) else instant
 
 
 def _turn_metrics(said: Mapping[str, Any]) -> TurnMetrics | None:
