@@ -499,3 +499,18 @@ async def test_a_wall_clock_that_jumps_moves_no_message(
     offsets = [round(message["createdAt"] - base) for message in messages]
     assert offsets == [500, 1500, 2500, 3500, 3900]
     assert [round(m["startedSpeakingAt"] - base) for m in messages[:-1]] == offsets[:-1]
+
+
+async def test_a_record_of_a_forked_child_is_counted_and_named(
+    attach: Callable[..., SessionRecorder],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorder = attach()
+    with monkeypatch.context() as child:
+        child.setattr("os.getpid", lambda: -1)
+        assert recorder.record(SlideShown(created_at=1.8e9, slide=3)) is None
+
+    assert recorder.stats.lost == 1
+    assert [r.message for r in caplog.records] == ["recorder.not_recorded"]
+    await recorder.aclose()

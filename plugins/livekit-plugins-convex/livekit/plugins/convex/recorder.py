@@ -26,7 +26,8 @@ from livekit.agents.voice.events import (
 from .auth import AgentToken
 from .clock import RunClock
 from .delivery import Delivery
-from .errors import OutboxError
+from .encoding import RecordError
+from .errors import OutboxError, OutboxFullError
 from .identity import SessionIdentity
 from .journal import FORMAT, Header, Journal, default_directory
 from .limits import RECORD_VERSION
@@ -146,6 +147,7 @@ class SessionRecorder:
         ctx: JobContext,
         client: AsyncConvexClient,
         identity: SessionIdentity | None = None,
+        deployment: str | None = None,
         outbox_dir: Path | str | None = None,
         agent_name: str | None = None,
         end_job_on_close: bool = True,
@@ -158,6 +160,9 @@ class SessionRecorder:
                 connections.
             identity: None reads the job's metadata; where that does not say who it is, a warning
                 does, and the session is a guest's.
+            deployment: None for the client's; "" if it is not known yet which deployment this
+                session belongs to. Then `client` is not used, the records wait on disk, and
+                recovery gives them to the deployment that its worker has.
             outbox_dir: a directory on a local disk; None for `CONVEX_OUTBOX_DIR`, else one under
                 the user's state directory. If it cannot be used the lesson goes on, and is
                 delivered from memory.
@@ -166,9 +171,14 @@ class SessionRecorder:
 
         Raises:
             RuntimeError: the session has a recorder already, or no event loop is running.
+            ValueError: `deployment` is another one than the client's.
         """
         if session in _ATTACHED:
             raise RuntimeError("this AgentSession is recorded already: attach once")
+        if deployment is None:
+            deployment = client.url
+        elif deployment not in ("", client.url):
+            raise ValueError("deployment is None for the client's own, or '' if it is not known")
         run_id = uuid.uuid4().hex
         identity = (identity or _identity(ctx)).named(run_id)
         clock = RunClock()
@@ -179,7 +189,7 @@ class SessionRecorder:
             session_key=identity.session_key or run_id,
             subject=identity.subject,
             student_id=identity.student_id,
-            deployment=client.url,
+            deployment=deployment,
             started_at_ms=clock.started_at * 1000,
             steady_at_ms=clock.steady_at * 1000,
         )
@@ -329,15 +339,15 @@ class SessionRecorder:
         return seq
 
     def _not_recorded(self, what: str, error: Exception) -> None:
-        if isinstance(error, OutboxError):
-            if not self._outbox.closed:
-                return  # counted and logged where it happened, once
-            self._not_stored += 1
+        if isinstance(error, OutboxFullError):
+            return  # counted and logged where it happened, once
+        self._not_stored += 1
+        if isinstance(error, OutboxError) and self._outbox.closed:
             logger.warning("recorder.after_the_end", extra={"run_id": self.run_id, "kind": what})
             return
-        self._not_stored += 1
-        # A RecordError names the field and its type, never the value.
-        detail = str(error) if type(error).__name__ == "RecordError" else type(error).__name__
+        # Ours name the field and its type or what to do, never the value.
+        ours = isinstance(error, (OutboxError, RecordError))
+        detail = str(error) if ours else type(error).__name__
         logger.error(
             "recorder.not_recorded",
             extra={"run_id": self.run_id, "kind": what, "error": detail},
