@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from livekit.plugins.convex.errors import (
 )
 from livekit.plugins.convex.limits import MAX_BATCH_RECORDS
 from livekit.plugins.convex.records import RunEndedRecord, ToolCallRecord, TranscriptRecord
+from livekit.plugins.convex.sender import Sender
 
 if TYPE_CHECKING:
     from livekit.plugins.convex.outbox import Outbox
@@ -560,3 +563,85 @@ async def test_nothing_runs_on_after_the_end(delivery: Delivery, outbox: Outbox)
     left = [task.get_name() for task in asyncio.all_tasks() if "outbox" in task.get_name()]
 
     assert left == []
+
+
+async def test_a_close_that_is_cancelled_gives_the_journal_up_all_the_same(
+    deliver: Callable[..., Delivery], outbox: Outbox, outboxes: Outboxes, folding: FoldingConvex
+) -> None:
+    """A journal that stays locked is not recovered for as long as the process lives."""
+    folding.gate = asyncio.Event()
+    delivery = deliver()
+    delivery.start()
+    outbox.append(outboxes.message("item_0"))
+    closing = asyncio.ensure_future(delivery.aclose(60.0))
+    while not folding.batches:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(closing, 10)
+
+    assert [task for task in asyncio.all_tasks() if "outbox" in task.get_name()] == []
+    outboxes.adopt(outbox.journal.path).close()
+    assert await delivery.aclose(60.0) == 1
+
+
+async def test_closes_at_once_are_one(
+    deliver: Callable[..., Delivery],
+    outbox: Outbox,
+    outboxes: Outboxes,
+    folding: FoldingConvex,
+    clock: FakeClock,
+) -> None:
+    folding.gate = asyncio.Event()
+    delivery = deliver()
+    delivery.start()
+    outbox.append(outboxes.message("item_0"))
+
+    early = asyncio.gather(delivery.aclose(0.0), delivery.aclose(0.0))
+    late = asyncio.ensure_future(delivery.aclose(1.0))
+
+    assert list(await asyncio.wait_for(early, 10)) == [1, 1]
+    await clock.advance(2.0)
+    assert await asyncio.wait_for(late, 10) == 1
+    outboxes.adopt(outbox.journal.path).close()
+
+
+async def test_a_journal_that_the_disk_does_not_let_go_is_left_to_recovery(
+    deliver: Callable[..., Delivery],
+    outbox: Outbox,
+    outboxes: Outboxes,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse() -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(outbox.journal, "delete", refuse)
+    delivery = deliver()
+    delivery.start()
+    outbox.append(DONE)
+
+    assert await delivery.aclose(5.0) == 0
+    assert names(caplog, logging.ERROR) == ["outbox.journal_stays"]
+    outboxes.adopt(outbox.journal.path).close()
+
+
+async def test_a_refused_record_that_only_the_journal_has_outlives_a_crash(
+    outbox: Outbox, outboxes: Outboxes, folding: FoldingConvex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dead file could not be written, then the process died; recovery deletes nothing."""
+
+    def refuse(entry: dict[str, Any]) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    folding.refuse = lambda record: ("text_too_long", "text")
+    outbox.append(outboxes.message("item_0"))
+    outbox.append(DONE)
+    monkeypatch.setattr(outbox.journal, "bury", refuse)
+    assert await Sender(outbox.journal, folding, outbox=outbox).drain() is None
+    outbox.journal.close()
+    sender = Sender(outboxes.adopt(outbox.journal.path), folding)
+
+    assert await sender.drain() is None
+    assert sender.finish()
+    assert outboxes.names() == ["run_1.damaged"]

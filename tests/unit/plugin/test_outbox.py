@@ -328,6 +328,17 @@ def test_confirmed_is_read_back_and_a_torn_or_foreign_one_is_not(outboxes: Outbo
         assert journal.confirmed() is None
 
 
+def test_the_end_of_a_torn_journal_is_a_place_to_go_on_from(outboxes: Outboxes) -> None:
+    """Else it is sent anew, from its start, by every sweep for ever."""
+    path = outboxes.abandoned("run_1", outboxes.message("item_0"))
+    os.truncate(path, path.stat().st_size - 1)
+    journal = Journal.adopt(path)
+    confirmed = Confirmed(seq=0, offset=journal.size)
+    journal.confirm(confirmed)
+
+    assert journal.confirmed() == confirmed
+
+
 def test_the_directory_comes_from_the_environment() -> None:
     assert default_directory({"CONVEX_OUTBOX_DIR": "/data/outbox"}) == Path("/data/outbox")
     assert default_directory({"XDG_STATE_HOME": "/state"}) == Path(

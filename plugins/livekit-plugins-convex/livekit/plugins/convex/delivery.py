@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 import time
@@ -24,12 +25,19 @@ MIN_WAIT_S = 0.05
 # What a power cut can take (design, decision 2).
 SYNC_EVERY_S = 1.0
 
+_NAME_THE_DEPLOYMENT = (
+    "set CONVEX_URL and start the worker again: the records wait on disk, and go to it then"
+)
+
 
 class Delivery:
     """Sends what an outbox holds, from `start` to `aclose`, retrying for as long as that takes.
 
     A message leaves at once; tool calls and usage wait up to 15 s for a message to ride along
     with. While one batch is in flight the next gathers on disk.
+
+    Where the journal's header names no deployment nothing is sent: recovery does that, from a
+    worker that knows where to.
 
     Args:
         outbox: the run's own; delivery closes it, and its journal.
@@ -50,6 +58,7 @@ class Delivery:
     ) -> None:
         self.sender = Sender(outbox.journal, client, outbox=outbox, clock=clock)
         self._outbox = outbox
+        self._has_address = outbox.journal.header.deployment != ""
         self._client = client
         self._monotonic = monotonic
         self._sleep = sleep
@@ -78,12 +87,16 @@ class Delivery:
         self._outbox.on_append = self.notify
         self.sender.on_progress = self._progressed
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outbox-disk")
-        for name, work in (
-            ("outbox-delivery", self._run()),
-            ("outbox-sync", self._keep_synced()),
-            ("outbox-versions", self._check_versions()),
-        ):
-            task = asyncio.create_task(work, name=name)
+        work = [("outbox-sync", self._keep_synced())]
+        if self._has_address:
+            work.append(("outbox-delivery", self._run()))
+            work.append(("outbox-versions", self._check_versions()))
+        else:
+            logger.warning(
+                "outbox.deployment_unknown", extra=self.sender.about(remedy=_NAME_THE_DEPLOYMENT)
+            )
+        for name, coroutine in work:
+            task = asyncio.create_task(coroutine, name=name)
             task.add_done_callback(self._ended)
             self._tasks.append(task)
         if self.pending:
@@ -101,7 +114,8 @@ class Delivery:
 
     async def flush(self, timeout_s: float) -> int:
         """Send what is pending now, for at most `timeout_s` seconds; return what is left."""
-        if not self._tasks or self._closed or not self.pending or timeout_s <= 0:
+        idle = not self._tasks or self._closed or not self._has_address
+        if idle or not self.pending or timeout_s <= 0:
             return self.pending
         timer = _task(self._sleep(timeout_s))
         try:
@@ -117,11 +131,18 @@ class Delivery:
         """Flush, stop, and give the journal up; return what is left undelivered in it.
 
         A journal that has ended and is confirmed is deleted. Any other stays on disk for recovery.
-        May be called twice.
+        May be called twice; if it is cancelled, the flush alone is cut short.
         """
+        try:
+            await self.flush(timeout_s)
+        finally:
+            # A journal that is not given up cannot be recovered while this process lives.
+            left = await self._stop()
+        return left
+
+    async def _stop(self) -> int:
         if self._closed:
             return self.pending
-        left = await self.flush(timeout_s)
         self._closed = True
         self._outbox.on_append = None
         for task in self._tasks:
@@ -134,10 +155,8 @@ class Delivery:
             logger.error("outbox.lost_with_memory", extra=self.sender.about(lost=gone))
         if not self.sender.finish():
             if self._disk is not None and self._unsynced.is_set():
-                sync = asyncio.get_running_loop().run_in_executor(
-                    self._disk, self._outbox.journal.sync
-                )
-                await asyncio.wait([sync], timeout=SYNC_EVERY_S)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._sync(), SYNC_EVERY_S)
             self._outbox.journal.close()
         if self._disk is not None:
             self._disk.shutdown(wait=False)
@@ -176,20 +195,23 @@ class Delivery:
         self._progress.set()
 
     async def _keep_synced(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await self._unsynced.wait()
             await self._sleep(SYNC_EVERY_S)
             self._unsynced.clear()
             if not self._outbox.write_tail():
                 self._unsynced.set()
-            try:
-                await loop.run_in_executor(self._disk, self._outbox.journal.sync)
-                self._sync_failed = False
-            except OSError as error:
-                if not self._sync_failed:
-                    self._sync_failed = True
-                    logger.error("outbox.sync_failed", extra=self.sender.about(error=error.errno))
+            await self._sync()
+
+    async def _sync(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._disk, self._outbox.journal.sync)
+            self._sync_failed = False
+        except OSError as error:
+            if not self._sync_failed:
+                self._sync_failed = True
+                logger.error("outbox.sync_failed", extra=self.sender.about(error=error.errno))
 
     async def _check_versions(self) -> None:
         """Say early, and once, that the functions are older than this worker."""

@@ -20,6 +20,7 @@ import errno
 import fcntl
 import os
 import re
+import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
@@ -60,7 +61,8 @@ class Header(
     """The first line: what a delivery needs to know, whichever process makes it.
 
     Attributes:
-        deployment: URL of the Convex deployment this run belongs to.
+        deployment: URL of the Convex deployment this run belongs to; "" if it was not known, and
+            then the run belongs to whichever deployment the worker that recovers it has.
         started_at_ms: wall clock at the start, the base of the run's instants.
         steady_at_ms: the steady clock at that moment, which tells how far the wall clock jumped.
     """
@@ -77,11 +79,16 @@ class Header(
 
 
 class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
-    """Convex has everything up to `seq`; the next line begins at `offset`."""
+    """Convex has everything up to `seq`; the next line begins at `offset`.
+
+    Attributes:
+        keep: something before `offset` is nowhere else: the journal is not to be deleted.
+    """
 
     seq: int
     offset: int
     ended: bool = False
+    keep: bool = False
 
 
 def encode_line(payload: bytes) -> bytes:
@@ -280,8 +287,9 @@ class Journal:
             return None
         if not self.body_offset <= confirmed.offset <= self.size:
             return None
-        at_line_start = os.pread(self._fd, 1, confirmed.offset - 1) == b"\n"
-        return confirmed if at_line_start else None
+        # A journal may end without a line end: its process died in the middle of a write.
+        fits = confirmed.offset == self.size or os.pread(self._fd, 1, confirmed.offset - 1) == b"\n"
+        return confirmed if fits else None
 
     def confirm(self, confirmed: Confirmed) -> None:
         """Write the side file. A failure is ignored: it costs a repeat of what Convex has."""
@@ -325,10 +333,14 @@ class Journal:
     def sync(self) -> None:
         """Wait until the disk itself has what was appended; may take long. Thread-safe.
 
+        Does nothing once the journal is closed.
+
         Raises:
             OSError: the disk failed.
         """
-        os.fsync(self._fd)
+        fd = self._fd
+        if fd >= 0:
+            os.fsync(fd)
 
     def delete(self) -> None:
         """Remove the journal and its side file; the dead file stays."""
@@ -337,6 +349,38 @@ class Journal:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 path.unlink()
         self.close()
+
+    def readdress(self, deployment: str) -> None:
+        """Give the journal's records to another deployment, and the journal up.
+
+        What was confirmed is forgotten, since that deployment has none of it.
+
+        Raises:
+            OSError: the disk failed; the journal is what it was.
+        """
+        temporary = self.path.with_name(f".{self.path.stem}.tmp")
+        temporary.unlink(missing_ok=True)  # of an earlier attempt: we hold the journal's lock
+        try:
+            with self.path.open("rb") as source, temporary.open("xb", opener=_private) as copy:
+                fcntl.flock(copy, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # As it was written, also fields that only a newer version knows.
+                header = msgspec.json.decode(source.readline().partition(b" ")[2])
+                copy.write(encode_line(msgspec.json.encode({**header, "deployment": deployment})))
+                shutil.copyfileobj(source, copy)
+                copy.flush()
+                os.fsync(copy.fileno())
+                kept = os.fstat(source.fileno())
+                # Sweeps take the oldest first.
+                os.utime(copy.fileno(), ns=(kept.st_atime_ns, kept.st_mtime_ns))
+                # Before the rename: its offsets are of the old file.
+                self._side(CONFIRMED_SUFFIX).unlink(missing_ok=True)
+                temporary.rename(self.path)
+                _sync_directory(self.path.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        finally:
+            self.close()
 
     def keep_damaged(self) -> Path:
         """Take the journal out of delivery but keep its bytes; return where they are."""
@@ -367,6 +411,18 @@ class Journal:
 
     def _side(self, suffix: str) -> Path:
         return self.path.with_suffix(suffix)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _sync_directory(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _header_line(header: Header) -> bytes:

@@ -103,7 +103,7 @@ class Sender:
         self._clock = clock
         self._reader = JournalReader(journal)
         self._set_aside = journal.dead()
-        self._unburied = False
+        self._keep = False
         self._position = self._reader.start()
         self._ended = False
         self._seeks = 0
@@ -111,6 +111,7 @@ class Sender:
         if (confirmed := journal.confirmed()) is not None:
             self._position = Position(confirmed.offset, confirmed.seq + 1)
             self._ended = confirmed.ended
+            self._keep = confirmed.keep
 
     @property
     def confirmed_seq(self) -> int:
@@ -145,19 +146,28 @@ class Sender:
         """Delete the journal if its run has ended and Convex has all of it; whether it is done.
 
         A journal with unreadable lines, or with refused records that could not be put into the
-        dead file, is kept under another name.
+        dead file, is kept under another name. Where the disk lets neither be done it stays, and
+        recovery tries again.
         """
         if not self._ended or self.pending or (self._outbox and not self._outbox.closed):
             return False
-        if self._reader.damaged or self._unburied:
-            kept = self.journal.keep_damaged()
-            logger.error(
-                "outbox.journal_kept",
-                extra=self.about(path=kept.name, damaged_lines=self._reader.damaged),
-            )
-        else:
-            self.journal.delete()
+        try:
+            if self._must_keep:
+                kept = self.journal.keep_damaged()
+                logger.error(
+                    "outbox.journal_kept",
+                    extra=self.about(path=kept.name, damaged_lines=self._reader.damaged),
+                )
+            else:
+                self.journal.delete()
+        except OSError as error:
+            logger.error("outbox.journal_stays", extra=self.about(error=error.strerror))
+            return False
         return True
+
+    @property
+    def _must_keep(self) -> bool:
+        return self._keep or self._reader.damaged > 0
 
     def about(self, **more: object) -> dict[str, object]:
         """The keys of a log line about this journal."""
@@ -210,7 +220,10 @@ class Sender:
         self._position = last.after
         if self._outbox is not None:
             self._outbox.forget(last.seq)
-        self.journal.confirm(Confirmed(seq=last.seq, offset=last.offset, ended=self._ended))
+        # `keep` too: whoever goes on from here does not see what lies before.
+        self.journal.confirm(
+            Confirmed(seq=last.seq, offset=last.offset, ended=self._ended, keep=self._must_keep)
+        )
         self._note(None)
         if self.on_progress is not None:
             self.on_progress()
@@ -257,7 +270,7 @@ class Sender:
             self.journal.bury({**buried, "record": entry.record})
         except OSError:
             # The journal itself has the record: it will be kept.
-            self._unburied = True
+            self._keep = True
         self._set_aside[entry.seq] = buried
         logger.error(
             "outbox.record_set_aside",
