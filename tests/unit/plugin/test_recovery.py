@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from livekit.agents.utils import EventEmitter
 
 from convex import ConvexError
 from livekit.plugins.convex import AgentKey, AgentToken, AsyncConvexClient
+from livekit.plugins.convex.errors import TransportError
 from livekit.plugins.convex.journal import Journal
 from livekit.plugins.convex.records import RunEndedRecord
 from livekit.plugins.convex.recovery import Recovery, SweepReport
@@ -187,6 +188,56 @@ async def test_one_journal_that_convex_refuses_keeps_no_other_back(
     assert (report.held, report.delivered) == (1, 1)
 
 
+async def test_journals_that_are_never_taken_keep_no_other_back_for_long(
+    recovery: Recovery,
+    dead_run: Callable[..., Path],
+    server: FakeConvex,
+    folding: FoldingConvex,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The oldest four fail as an outage does, at every sweep; the rest must still arrive.
+
+    A sweep ends where Convex seems out of reach, so each of the four may cost one.
+    """
+    for n in range(4):
+        os.utime(dead_run(f"bad_{n}", "item_0", end=True), (n, n))
+    for n in range(4):
+        dead_run(f"good_{n}", "item_0", end=True)
+    mutation = AsyncConvexClient.mutation
+
+    async def fail_some(self: AsyncConvexClient, function: str, args: Any, **how: Any) -> Any:
+        if args["runId"].startswith("bad"):
+            raise TransportError("HTTP 500", status=500)
+        return await mutation(self, function, args, **how)
+
+    monkeypatch.setattr(AsyncConvexClient, "mutation", fail_some)
+    for _ in range(5):
+        await recovery.sweep()
+
+    assert sorted(folding.rows) == ["good_0", "good_1", "good_2", "good_3"]
+
+
+async def test_a_journal_that_another_worker_delivers_meanwhile_ends_no_sweep(
+    recovery: Recovery,
+    dead_run: Callable[..., Path],
+    folding: FoldingConvex,
+    outboxes: Outboxes,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dead_run("run_1", "item_0", end=True)
+    glob = Path.glob
+
+    def with_one_gone(self: Path, pattern: str) -> Iterator[Path]:
+        yield from glob(self, pattern)
+        yield self / pattern.replace("*", "gone")
+
+    monkeypatch.setattr(Path, "glob", with_one_gone)
+
+    assert (await recovery.sweep()).delivered == 1
+    assert caplog.records == []
+
+
 async def test_a_journal_nobody_can_speak_for_keeps_no_other_back(
     recovery: Recovery, dead_run: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -216,6 +267,25 @@ async def test_a_flipped_byte_costs_the_record_it_is_in(
     assert outboxes.names() == ["run_1.damaged"]
     assert (outboxes.directory / "run_1.damaged").read_bytes() == damaged
     assert [r.message for r in caplog.records] == ["outbox.damaged_line", "outbox.journal_kept"]
+
+
+async def test_a_damaged_journal_is_kept_also_by_who_did_not_see_the_damage(
+    recovery: Recovery, dead_run: Callable[..., Path], outboxes: Outboxes, server: FakeConvex
+) -> None:
+    """The sweep that met the damage was cut off; the next one goes on behind it."""
+    path = dead_run("run_1", *(f"item_{n}" for n in range(100)), end=True)
+    flip(path, b"item_1")
+    damaged = path.read_bytes()
+    record = server._handlers["sessions:record"]
+    server.on("sessions:record", once_then_away(record))
+    await recovery.sweep()
+    assert "run_1.confirmed" in outboxes.names()
+    server.on("sessions:record", record)
+    again = Recovery(recovery._client, directory=outboxes.directory)
+    await again.sweep()
+
+    assert outboxes.names() == ["run_1.damaged"]
+    assert (outboxes.directory / "run_1.damaged").read_bytes() == damaged
 
 
 async def test_damage_across_lines_and_at_the_end_is_counted(
@@ -345,6 +415,16 @@ async def test_it_can_be_attached_to_a_server(
         if task.get_name() == "outbox-recovery":
             task.cancel()
     await client.aclose()
+
+
+def once_then_away(handler: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
+    """Answers one call, and throws at the others."""
+    calls = iter([handler])
+
+    def answer(args: dict[str, Any]) -> Any:
+        return next(calls)(args)
+
+    return answer
 
 
 async def until(condition: Callable[[], bool]) -> None:

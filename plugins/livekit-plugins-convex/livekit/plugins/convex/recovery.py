@@ -18,6 +18,7 @@ from .journal import SUFFIX, Journal, default_directory
 from .log import logger
 from .recorder import speaking_for
 from .sender import Sender
+from .transport import check_url
 
 if TYPE_CHECKING:
     from livekit.agents import AgentServer
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 SWEEP_EVERY_S = 15.0
 MAX_IN_FLIGHT = 4
+_READDRESS = (
+    "its records wait for that deployment; if they belong to this worker's, move them with "
+    "`outbox readdress` (livekit.plugins.convex.readdress)"
+)
 # A journal has its name within microseconds of its first byte.
 _ABANDONED_AFTER_S = 60.0
 
@@ -83,6 +88,8 @@ class Recovery:
         self._sleep = sleep
         self._jitter = jitter
         self._told: set[tuple[str, str]] = set()
+        self._sweeps = 0
+        self._last_tried: dict[str, int] = {}
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
@@ -127,6 +134,7 @@ class Recovery:
     async def sweep(self) -> SweepReport:
         """Deliver what can be delivered now, a few journals at a time."""
         report = SweepReport()
+        self._sweeps += 1
         self._remove_abandoned()
         unreachable = asyncio.Event()
         async with asyncio.TaskGroup() as group:
@@ -149,12 +157,22 @@ class Recovery:
             await self._sleep(self._interval_s * self._jitter(0.8, 1.2))
 
     def _journals(self) -> list[Path]:
+        """What there is: first what was longest not tried, and of that the oldest.
+
+        A journal whose every request fails would otherwise stand before all others for ever,
+        since a sweep ends where Convex seems out of reach.
+        """
+        found: list[tuple[int, float, Path]] = []
         try:
-            found = [(path.stat().st_mtime, path) for path in self.directory.glob(f"*{SUFFIX}")]
+            for path in self.directory.glob(f"*{SUFFIX}"):
+                # Another worker may have delivered it since it was listed.
+                with contextlib.suppress(FileNotFoundError):
+                    found.append((self._last_tried.get(path.name, 0), path.stat().st_mtime, path))
         except OSError as error:
-            self._tell_once("recovery.directory_unreadable", str(self.directory), error)
+            self._tell_once("recovery.directory_unreadable", str(self.directory), error=error)
             return []
-        return [path for _, path in sorted(found)]
+        self._last_tried = {path.name: tried for tried, _, path in found if tried}
+        return [path for _, _, path in sorted(found)]
 
     async def _deliver(self, path: Path, report: SweepReport, unreachable: asyncio.Event) -> None:
         async with self._in_flight:
@@ -168,13 +186,13 @@ class Recovery:
                 return
             except (OutboxError, OSError) as error:
                 report.unreadable += 1
-                self._tell_once("recovery.journal_unreadable", path.name, error)
+                self._tell_once("recovery.journal_unreadable", path.name, error=error)
                 return
             try:
                 await self._send(journal, report, unreachable)
             except Exception as error:  # noqa: BLE001  one journal keeps no other back
                 report.held += 1
-                self._tell_once("recovery.journal_failed", path.name, error)
+                self._tell_once("recovery.journal_failed", path.name, error=error)
             finally:
                 journal.close()
 
@@ -182,10 +200,16 @@ class Recovery:
         self, journal: Journal, report: SweepReport, unreachable: asyncio.Event
     ) -> None:
         header = journal.header
-        if header.deployment != self._client.url:
+        if header.deployment not in ("", self._client.url):
             report.foreign += 1
-            self._tell_once("recovery.foreign_journal", journal.path.name, None)
+            self._tell_once(
+                "recovery.foreign_journal",
+                journal.path.name,
+                deployment=header.deployment,
+                remedy=_READDRESS,
+            )
             return
+        self._last_tried[journal.path.name] = self._sweeps
         client = speaking_for(self._client, header)
         try:
             sender = Sender(journal, client)
@@ -214,12 +238,58 @@ class Recovery:
                 finally:
                     os.close(fd)
 
-    def _tell_once(self, event: str, name: str, error: Exception | None) -> None:
+    def _tell_once(
+        self, event: str, name: str, *, error: Exception | None = None, **about: str
+    ) -> None:
         if (event, name) not in self._told:
             self._told.add((event, name))
-            extra = {"path": name}
+            extra = {"path": name, **about}
             if error is not None:
                 # Ours say what to do; a foreign error's text may hold anything.
                 ours = isinstance(error, (OutboxError, ConvexClientError))
                 extra["error"] = str(error) if ours else type(error).__name__
             logger.warning(event, extra=extra)
+
+
+def readdress(directory: Path | str, *, old: str, new: str) -> int:
+    """Make journals of the deployment `old` journals of `new`; return how many.
+
+    For records that were held while a worker had a wrong CONVEX_URL, or whose deployment has a
+    new address. Everything in a journal is sent to `new`, also what `old` has taken. Journals of
+    runs that live are left alone. Blocks while the journals are copied: for a command line.
+
+    Args:
+        directory: where the journals lie.
+        old: the URL as the journals name it; "" for those that name none.
+
+    Raises:
+        ConfigurationError: `new` cannot be a deployment's address.
+        OutboxError: the disk failed; the journals that were not done are as they were, and it may
+            be called again.
+    """
+    new = check_url(new)
+    old = old.strip().rstrip("/")
+    if old == new:
+        return 0
+    done = 0
+    for path in sorted(Path(directory).glob(f"*{SUFFIX}")):
+        try:
+            journal = Journal.adopt(path)
+        except JournalLockedError:
+            continue
+        except (OutboxError, OSError) as error:
+            told = str(error) if isinstance(error, OutboxError) else type(error).__name__
+            logger.warning("outbox.journal_unreadable", extra={"path": path.name, "error": told})
+            continue
+        try:
+            if journal.header.deployment == old:
+                journal.readdress(new)
+                done += 1
+        except OSError as error:
+            raise OutboxError(
+                f"{path.name} could not be readdressed ({error.strerror}); {done} were before it, "
+                "and the others are as they were"
+            ) from error
+        finally:
+            journal.close()
+    return done
