@@ -44,7 +44,7 @@ from .records import (
     TurnMetrics,
     UsageRecord,
 )
-from .recovery import Recovery, SweepReport
+from .recovery import Recovery, SweepReport, readdress
 from .subscription import Subscription
 from .values import ConvexValue
 from .version import __version__
@@ -90,6 +90,7 @@ __all__ = [
     "TurnMetrics",
     "UsageRecord",
     "__version__",
+    "readdress",
 ]
 
 from livekit.agents import Plugin

@@ -361,7 +361,8 @@ class Journal:
         temporary = self.path.with_name(f".{self.path.stem}.tmp")
         temporary.unlink(missing_ok=True)  # of an earlier attempt: we hold the journal's lock
         try:
-            with self.path.open("rb") as source, temporary.open("xb", opener=_private) as copy:
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(fd, "wb") as copy, self.path.open("rb") as source:
                 fcntl.flock(copy, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # As it was written, also fields that only a newer version knows.
                 header = msgspec.json.decode(source.readline().partition(b" ")[2])
@@ -375,7 +376,6 @@ class Journal:
                 # Before the rename: its offsets are of the old file.
                 self._side(CONFIRMED_SUFFIX).unlink(missing_ok=True)
                 temporary.rename(self.path)
-                _sync_directory(self.path.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -411,18 +411,6 @@ class Journal:
 
     def _side(self, suffix: str) -> Path:
         return self.path.with_suffix(suffix)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _sync_directory(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _header_line(header: Header) -> bytes:
