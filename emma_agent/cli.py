@@ -9,7 +9,7 @@ import importlib
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
@@ -17,6 +17,7 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from emma_agent.settings import Command, Settings, SettingsError, get_settings
+from livekit.plugins.convex import ConfigurationError, OutboxError
 
 __all__ = ["app", "main"]
 
@@ -32,6 +33,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+outbox_app = typer.Typer(
+    help="Look after the records that wait on disk for Convex.", no_args_is_help=True
+)
+app.add_typer(outbox_app, name="outbox")
 
 Url = Annotated[
     str | None, typer.Option(help="LiveKit server.", envvar="LIVEKIT_URL", rich_help_panel=_LIVEKIT)
@@ -118,13 +124,13 @@ def keys() -> None:
 
     Prints what belongs to the key in CONVEX_AGENT_KEY, or makes a new one.
     """
-    from livekit.plugins.convex import AgentKey, ConfigurationError
+    from livekit.plugins.convex import AgentKey
 
     settings = _settings()
     try:
         key = settings.agent_key() if settings.convex_agent_key else AgentKey.generate()
     except ConfigurationError as error:
-        _refuse([str(error)])
+        _refuse([f"{error}; to make another, unset CONVEX_AGENT_KEY first."])
     pem = key.pem().strip().replace("\n", "\\n")
     issuer, jwks = key.issuer, key.jwks_data_uri()
     typer.echo("# For the worker. A secret: keep it where only the worker reads it.")
@@ -155,18 +161,57 @@ def check() -> None:
     typer.echo(f"{get_settings().deployment_url} takes this worker's records.")
 
 
+@outbox_app.command()
+def readdress(
+    old: Annotated[
+        str,
+        typer.Option(
+            "--from", metavar="URL", help="The deployment that the journals name, as it was logged."
+        ),
+    ],
+) -> None:
+    """Send what waits for one deployment to the deployment in CONVEX_URL instead.
+
+    For lessons held while CONVEX_URL was wrong. A worker that runs delivers them with its next
+    sweep; journals of lessons still being held stay as they are.
+    """
+    from livekit.plugins.convex.recovery import readdress as readdress_journals
+    from livekit.plugins.convex.transport import check_url
+
+    settings = _settings()
+    new = settings.deployment_url
+    if new is None:
+        _refuse(["CONVEX_URL is not set: give the deployment that is to get the records."])
+    try:
+        old = check_url(old)
+    except ConfigurationError as error:
+        _refuse([f"--from {str(error).removeprefix('CONVEX_URL ')}."])
+    if old == new:
+        _refuse([f"--from names the deployment in CONVEX_URL itself ({new}); nothing to do."])
+    directory = settings.outbox_directory
+    if not directory.is_dir():
+        _refuse([f"EMMA_OUTBOX_DIR: there is no directory {directory}; give the worker's own."])
+    count = readdress_journals(directory, old=old, new=new)
+    typer.echo(f"Journals in {directory} that now go to {new} instead of {old}: {count}")
+
+
 def main() -> None:
     """Run the command line; settings that cannot work are reported here."""
-    from emma_agent.convex_local import ConvexLocalError
+    from emma_agent.convex_local import ConvexLocalError, PortInUseError
 
     try:
         app()
-    except (SettingsError, ConvexLocalError) as error:
-        _refuse(str(error).splitlines() if isinstance(error, SettingsError) else [str(error)])
+    except SettingsError as error:
+        _refuse(error.problems)
+    except PortInUseError as error:
+        remedy = "End what runs there, or set CONVEX_URL and CONVEX_AGENT_KEY to use a deployment."
+        _refuse([f"{error} {remedy}"])
+    except (ConfigurationError, ConvexLocalError, OutboxError) as error:
+        _refuse([str(error)])
 
 
 def _run_livekit(command: Command, arguments: list[str]) -> None:
-    _settings().require(command)
+    _settings().require(command).prepare_outbox()
     # After the check: importing the server reads the settings.
     from livekit.agents import cli
 
@@ -188,9 +233,15 @@ def _convex_for_development(command: Command) -> Iterator[None]:
 
     data_dir = ROOT / ".emma"
     key = dev_agent_key(data_dir)
-    with ConvexLocal.start(
-        db=data_dir / "convex.sqlite3", port=3210, agent_key=key, watch=True, on_log=_from_convex
-    ) as local:
+    local = ConvexLocal.start(
+        db=data_dir / "convex.sqlite3",
+        port=3210,
+        agent_key=key,
+        watch=True,
+        on_log=_from_convex,
+        on_event=_event_of_convex,
+    )
+    with local:
         _write_private(
             data_dir / "convex.env",
             f"CONVEX_SELF_HOSTED_URL={local.url}\n"
@@ -216,6 +267,14 @@ def _write_private(path: Path, text: str) -> None:
 
 def _from_convex(line: str) -> None:
     typer.echo(f"[convex] {line}", err=True)
+
+
+def _event_of_convex(event: Mapping[str, object]) -> None:
+    match event:
+        case {"event": "reloaded"}:
+            _from_convex("functions reloaded")
+        case {"event": "compile_error", "message": message}:
+            _from_convex(f"the old functions stay, the new ones do not compile:\n{message}")
 
 
 def _require_portaudio() -> None:

@@ -7,7 +7,7 @@ no I/O, so that tools, prompts and their tests need nothing else.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Final, Literal, NewType
+from typing import Annotated, Final, Literal, NewType, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError, with_config
 from pydantic.alias_generators import to_camel
@@ -34,6 +34,7 @@ __all__ = [
 StudentId = NewType("StudentId", str)
 LessonId = NewType("LessonId", str)
 CorrectionStyle = Literal["gentle", "every_error", "at_the_end"]
+_T = TypeVar("_T")
 
 # Convex writes camelCase; newer functions may send more than this worker knows.
 _WIRE: Final = ConfigDict(
@@ -168,10 +169,7 @@ def parse_context(value: object) -> TutoringContext:
     Raises:
         ContextError: another shape; functions and worker are of different versions.
     """
-    try:
-        return _CONTEXT.validate_python(value)
-    except ValidationError as error:
-        raise ContextError(_where(error)) from None
+    return _parse(_CONTEXT, value)
 
 
 def parse_plan(value: object) -> Plan:
@@ -180,8 +178,12 @@ def parse_plan(value: object) -> Plan:
     Raises:
         ContextError: another shape; functions and worker are of different versions.
     """
+    return _parse(_PLAN, value)
+
+
+def _parse(shape: TypeAdapter[_T], value: object) -> _T:
     try:
-        return _PLAN.validate_python(value)
+        return shape.validate_python(value)
     except ValidationError as error:
         raise ContextError(_where(error)) from None
 

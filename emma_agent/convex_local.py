@@ -29,7 +29,14 @@ from typing import IO, Final, Self
 
 from livekit.plugins.convex import AgentKey
 
-__all__ = ["ROOT", "ConvexLocal", "ConvexLocalError", "dev_agent_key", "find_node"]
+__all__ = [
+    "ROOT",
+    "ConvexLocal",
+    "ConvexLocalError",
+    "PortInUseError",
+    "dev_agent_key",
+    "find_node",
+]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 """The checkout: where `convex/`, `plugins/` and `.tools/` lie."""
@@ -43,6 +50,10 @@ _STOP_TIMEOUT_S: Final = 5.0
 
 class ConvexLocalError(RuntimeError):
     """convex-local did not start; the message is for the person at the terminal."""
+
+
+class PortInUseError(ConvexLocalError):
+    """Something else listens where convex-local was to."""
 
 
 def find_node(root: Path = ROOT) -> Path:
@@ -73,21 +84,26 @@ def dev_agent_key(data_dir: Path) -> AgentKey:
     Lies in `data_dir/agent-key.pem` (0600). convex-local is told the public half.
 
     Raises:
-        ConvexLocalError: the file is there and is not a key.
+        ConvexLocalError: the file is there and is not a key, or it can be neither read nor made.
     """
     path = data_dir / "agent-key.pem"
-    with contextlib.suppress(FileNotFoundError):
-        try:
+    try:
+        with contextlib.suppress(FileNotFoundError):
             return AgentKey.from_pem(path.read_text())
-        except ValueError as error:
-            raise ConvexLocalError(
-                f"{path} is not a P-256 private key; delete it and a new one is made."
-            ) from error
-    key = AgentKey.generate()
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(key.pem())
+        key = AgentKey.generate()
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(key.pem())
+    except ValueError as error:
+        raise ConvexLocalError(
+            f"{path} is not a P-256 private key; delete it and a new one is made."
+        ) from error
+    except OSError as error:
+        raise ConvexLocalError(
+            f"{path} cannot be used ({error.strerror}); {data_dir} must be a directory that you "
+            "may write: convex-local keeps its data there. Or set CONVEX_URL to use a deployment."
+        ) from error
     return key
 
 
@@ -109,6 +125,7 @@ class ConvexLocal:
         self._on_log = on_log
         self._on_event = on_event
         self._ready: Future[tuple[str, str]] = Future()
+        self._noting = threading.Lock()
         self._last_lines: deque[str] = deque(maxlen=200)
         self._readers = (
             threading.Thread(target=self._read_events, name="convex-local-events", daemon=True),
@@ -142,7 +159,9 @@ class ConvexLocal:
             agent_key: made for this run if left out.
             faults: allow tests to ask for faults (`/_local/faults`).
             watch: reload the functions when their files change.
-            on_log: gets each line that functions log; called from a thread.
+            on_log: gets each line that the server and its functions log, from the moment that
+                it is ready; a server that does not get so far says it in the error. Called
+                from a thread.
             on_event: gets each later event (`reloaded`, `compile_error`); from a thread.
 
         Raises:
@@ -196,11 +215,6 @@ class ConvexLocal:
         """The server's process id."""
         return self._process.pid
 
-    @property
-    def log_lines(self) -> list[str]:
-        """The last lines the server wrote to its log."""
-        return list(self._last_lines)
-
     def wait_ready(self, timeout_s: float = _READY_TIMEOUT_S) -> tuple[str, str]:
         """Wait until calls are answered; return URL and admin key.
 
@@ -229,8 +243,13 @@ class ConvexLocal:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_STOP_TIMEOUT_S)
                 break
-        for reader in self._readers:
+        for reader, pipe in zip(
+            self._readers, (self._process.stdout, self._process.stderr), strict=True
+        ):
             reader.join(1.0)
+            # A grandchild may still hold the other end: then the pipe is its reader's.
+            if pipe is not None and not reader.is_alive():
+                pipe.close()
 
     def __enter__(self) -> Self:
         try:
@@ -280,26 +299,39 @@ class ConvexLocal:
             if not isinstance(event, dict):
                 continue
             if event.get("event") == "ready" and not self._ready.done():
-                self._ready.set_result((str(event["url"]), str(event["adminKey"])))
+                self._begin((str(event["url"]), str(event["adminKey"])))
             elif self._on_event is not None:
                 self._on_event(event)
         code = self._process.wait()
         self._readers[1].join(2.0)
         if not self._ready.done():
-            self._ready.set_exception(
-                ConvexLocalError(
-                    f"convex-local ended at its start (exit code {code}).{self._said()}"
-                )
-            )
+            self._ready.set_exception(self._failure(code))
+
+    def _begin(self, address: tuple[str, str]) -> None:
+        with self._noting:
+            if self._on_log is not None:
+                for line in self._last_lines:
+                    self._on_log(line)
+            self._ready.set_result(address)
+
+    def _failure(self, code: int) -> ConvexLocalError:
+        # As plugins/convex-local/src/cli.ts says it.
+        for line in self._last_lines:
+            if taken := re.match(r"convex-local: port (\d+) is in use", line):
+                return PortInUseError(f"convex-local cannot start: port {taken[1]} is in use.")
+        return ConvexLocalError(
+            f"convex-local ended at its start (exit code {code}).{self._said()}"
+        )
 
     def _read_log(self) -> None:
         for line in _lines(self._process.stderr):
             self._note(line)
 
     def _note(self, line: str) -> None:
-        self._last_lines.append(line)
-        if self._on_log is not None:
-            self._on_log(line)
+        with self._noting:
+            self._last_lines.append(line)
+            if self._on_log is not None and self._ready.done():
+                self._on_log(line)
 
     def _said(self) -> str:
         said = "\n".join(self._last_lines).strip()

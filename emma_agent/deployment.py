@@ -29,8 +29,8 @@ __all__ = ["Finding", "check_deployment", "where_and_as_whom", "worker_client"]
 
 log = get_logger(__name__)
 
-# Where convex-local listens. Nothing is lost while nobody answers there.
-_NO_DEPLOYMENT_URL: Final = "http://127.0.0.1:3210"
+# The discard port of this machine: nobody answers, so that no record gets to the wrong place.
+_NO_DEPLOYMENT_URL: Final = "http://127.0.0.1:9"
 # Whom the worker's own token names: nobody's lesson.
 _WORKER_SUBJECT: Final = "guest:worker"
 

@@ -35,10 +35,13 @@ async def _work(settings: Settings) -> None:
         # The journals of jobs and workers that died: nobody else delivers them.
         recovery = Recovery(client, directory=settings.outbox_dir)
         recovery.start()
+        report = asyncio.create_task(_report_deployment(client), name="duties.report")
+        # Its failure is said and ends nothing else.
+        report.add_done_callback(report_failure)
         try:
-            await _report_deployment(client)
             await asyncio.Event().wait()  # LiveKit cancels what is left on its loop
         finally:
+            report.cancel()
             await recovery.aclose()
 
 

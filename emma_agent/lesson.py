@@ -9,11 +9,8 @@ guest's, marked degraded, and is completed when the answer comes.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from emma_agent.context import (
@@ -35,7 +32,7 @@ from livekit.plugins.convex import (
     SessionRecorder,
 )
 
-__all__ = ["PREFETCH_TIMEOUT_S", "JobIdentity", "LessonState", "identify", "report_failure"]
+__all__ = ["PREFETCH_TIMEOUT_S", "LessonState", "identify", "report_failure"]
 
 log = get_logger(__name__)
 
@@ -49,16 +46,8 @@ _LAST_RETRY_S: Final = 30.0
 Sleep = Callable[[float], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class JobIdentity:
-    """Who this job is for, as its dispatcher said."""
-
-    session: SessionIdentity
-    participant_identity: str | None = None
-
-
-def identify(metadata: str) -> JobIdentity:
-    """Read the job's metadata; what cannot be read makes a guest, with one log line.
+def identify(metadata: str) -> SessionIdentity:
+    """Who this job is for, as its dispatcher said; one log line and a guest if unreadable.
 
     Args:
         metadata: JSON with `student_id`, `lesson_id`, `session_key` and
@@ -68,7 +57,7 @@ def identify(metadata: str) -> JobIdentity:
     # Known from here on, so that a guest's token can name the session.
     session_key = f"session_{uuid.uuid4().hex}"
     try:
-        session = SessionIdentity.from_metadata(metadata).named(session_key)
+        return SessionIdentity.from_metadata(metadata).named(session_key)
     except ValueError as error:
         log.warning(
             "lesson.metadata_unusable",
@@ -76,11 +65,7 @@ def identify(metadata: str) -> JobIdentity:
             remedy="the lesson goes on as a guest's; dispatch the job with metadata such as "
             '{"student_id": "…", "lesson_id": "…"}',
         )
-        return JobIdentity(SessionIdentity(session_key=session_key))
-    participant: object = None
-    with contextlib.suppress(ValueError, AttributeError):
-        participant = json.loads(metadata).get("participant_identity")
-    return JobIdentity(session, participant if isinstance(participant, str) else None)
+        return SessionIdentity(session_key=session_key)
 
 
 class LessonState:
@@ -96,7 +81,7 @@ class LessonState:
     """
 
     def __init__(
-        self, identity: JobIdentity, client: AsyncConvexClient, *, sleep: Sleep = asyncio.sleep
+        self, identity: SessionIdentity, client: AsyncConvexClient, *, sleep: Sleep = asyncio.sleep
     ) -> None:
         self.identity = identity
         self.client = client
@@ -115,8 +100,7 @@ class LessonState:
     def open(cls, metadata: str, *, url: str, key: AgentKey) -> LessonState:
         """Identify the student and start fetching what is known of them; do not wait."""
         identity = identify(metadata)
-        who = identity.session
-        token = AgentToken(key, subject=who.subject, student_id=who.student_id)
+        token = AgentToken(key, subject=identity.subject, student_id=identity.student_id)
         lesson = cls(identity, AsyncConvexClient(url=url, token=token))
         lesson.prefetch()
         return lesson
@@ -124,12 +108,12 @@ class LessonState:
     @property
     def session_key(self) -> str:
         """Our own name for this session."""
-        return str(self.identity.session.session_key)
+        return str(self.identity.session_key)
 
     def prefetch(self) -> None:
         """Start `students:tutoringContext`. A guest has none."""
         self._asked_at = asyncio.get_running_loop().time()
-        if self.identity.session.student_id is None:
+        if self.identity.student_id is None:
             self._first_answer.set()
         else:
             self._own(self._load_context(), "lesson.load_context")
@@ -156,7 +140,7 @@ class LessonState:
 
     def follow_plan(self) -> None:
         """Keep `plan` live from now on."""
-        if self.identity.session.student_id is not None:
+        if self.identity.student_id is not None:
             self._own(self._follow_plan(), "lesson.follow_plan")
 
     @property
@@ -262,7 +246,7 @@ class LessonState:
             self._changed.notify_all()
 
     def _lesson_arg(self) -> dict[str, str]:
-        lesson_id = self.identity.session.lesson_id
+        lesson_id = self.identity.lesson_id
         return {} if lesson_id is None else {"lessonId": lesson_id}
 
     def _own(self, work: Coroutine[object, object, None], name: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 import structlog
 from livekit.agents import (
@@ -26,7 +27,7 @@ from emma_agent.deployment import where_and_as_whom
 from emma_agent.duties import Duties
 from emma_agent.lesson import LessonState
 from emma_agent.logs import configure_logging, get_logger
-from emma_agent.settings import get_settings
+from emma_agent.settings import Settings, SettingsError, get_settings
 from emma_agent.speech import Speech, build_speech
 from emma_agent.summary import session_summary
 from emma_agent.tutor import Tutor
@@ -62,13 +63,27 @@ def set_up_process(process: JobProcess) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
+def settings_or_exit() -> Settings:
+    """The settings; if they cannot work, says so and ends this process with exit code 2.
+
+    Emma's own command line has asked before it imports this module, LiveKit's has not.
+    """
+    try:
+        return get_settings()
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from None
+
+
+settings_at_start = settings_or_exit()
 server = AgentServer(
     setup_fnc=set_up_process,
     # One is warm in `dev` too: the first takes several seconds to start, and a student waits.
     num_idle_processes=ServerEnvOption(dev_default=1, prod_default=min(4, os.cpu_count() or 1)),
     preload_modules=["emma_agent.warm_up"],
     load_fnc=load_of,
-    log_level=get_settings().log_level or ServerEnvOption(dev_default="DEBUG", prod_default="INFO"),
+    log_level=settings_at_start.log_level
+    or ServerEnvOption(dev_default="DEBUG", prod_default="INFO"),
 )
 duties = Duties()
 server.on("worker_started", duties.begin)
@@ -95,7 +110,7 @@ async def on_session_end(ctx: JobContext) -> None:
 
 
 @server.rtc_session(
-    agent_name=get_settings().agent_name, on_request=accept, on_session_end=on_session_end
+    agent_name=settings_at_start.agent_name, on_request=accept, on_session_end=on_session_end
 )
 async def entrypoint(ctx: JobContext) -> None:
     """Hold one lesson."""
@@ -113,9 +128,11 @@ async def entrypoint(ctx: JobContext) -> None:
         agent_session,
         ctx=ctx,
         client=lesson.client,
-        identity=lesson.identity.session,
+        identity=lesson.identity,
         outbox_dir=settings.outbox_dir,
         agent_name=settings.agent_name,
+        # "" is a deployment not known yet: the journal goes to the one that is set later.
+        deployment=None if settings.deployment_url else "",
     )
     await agent_session.start(
         Tutor(lesson),

@@ -7,6 +7,7 @@ merely missing depends on the command, see `Settings.require`.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +26,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from livekit.plugins.convex import AgentKey, ConfigurationError
+from livekit.plugins.convex.journal import default_directory
+from livekit.plugins.convex.transport import check_url
 
 __all__ = ["Command", "Settings", "SettingsError", "get_settings"]
 
@@ -51,10 +54,14 @@ class SettingsError(ValueError):
 
 def _url(schemes: tuple[str, ...], example: str) -> AfterValidator:
     def check(value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in schemes or not parts.hostname:
+        try:
+            parts = urlsplit(value)
+            usable = parts.scheme in schemes and parts.hostname and parts.port != 0
+        except ValueError:  # a bracket that does not close, a port that is none
+            usable = False
+        if not usable:
             raise ValueError(f"is not a URL of the kind {example}")
-        if parts.username or parts.password or parts.query or parts.fragment:
+        if "@" in parts.netloc or parts.query or parts.fragment:
             raise ValueError(f"has parts that do not belong into it; it looks like {example}")
         return value.rstrip("/")
 
@@ -62,19 +69,14 @@ def _url(schemes: tuple[str, ...], example: str) -> AfterValidator:
 
 
 def _convex_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.path:
-        raise ValueError(f"has something after the host; write {parts.scheme}://{parts.netloc}")
-    if (parts.hostname or "").endswith(".convex.site"):
-        raise ValueError("is the address for HTTP actions; use the one that ends in .convex.cloud")
-    return value
+    try:
+        return check_url(value)
+    except ConfigurationError as error:
+        # Which of the two variables holds it is said in front of the rest.
+        raise ValueError(str(error).removeprefix("CONVEX_URL ")) from None
 
 
-ConvexUrl = Annotated[
-    str,
-    _url(("http", "https"), "https://happy-animal-123.convex.cloud or http://127.0.0.1:3210"),
-    AfterValidator(_convex_url),
-]
+ConvexUrl = Annotated[str, AfterValidator(_convex_url)]
 LiveKitUrl = Annotated[
     str, _url(("ws", "wss", "http", "https"), "wss://my-project.livekit.cloud or ws://host:7880")
 ]
@@ -113,7 +115,7 @@ class Settings(BaseSettings):
 
     outbox_dir: Path | None = Field(None, validation_alias="EMMA_OUTBOX_DIR")
     log_level: LogLevel | None = Field(None, validation_alias="EMMA_LOG_LEVEL")
-    agent_name: str = Field("emma", min_length=1, validation_alias="EMMA_AGENT_NAME")
+    agent_name: str = Field("emma", validation_alias="EMMA_AGENT_NAME")
 
     turn_detection: Literal["v1-mini", "vad"] = Field(
         "v1-mini", validation_alias="EMMA_TURN_DETECTION"
@@ -150,6 +152,11 @@ class Settings(BaseSettings):
         """The Convex deployment, by either of its two names."""
         return self.convex_url or self.public_convex_url
 
+    @property
+    def outbox_directory(self) -> Path:
+        """Where records wait for Convex: EMMA_OUTBOX_DIR, else the plugin's own default."""
+        return self.outbox_dir or default_directory()
+
     @classmethod
     def load(cls) -> Self:
         """Read the environment.
@@ -169,9 +176,15 @@ class Settings(BaseSettings):
             ConfigurationError: missing, or not such a key; it says what to do.
         """
         secret = self.convex_agent_key.get_secret_value() if self.convex_agent_key else ""
-        return AgentKey.from_env(
-            {"CONVEX_AGENT_KEY": secret, "CONVEX_AGENT_ISSUER": self.convex_agent_issuer or ""}
-        )
+        try:
+            return AgentKey.from_env(
+                {"CONVEX_AGENT_KEY": secret, "CONVEX_AGENT_ISSUER": self.convex_agent_issuer or ""}
+            )
+        except ConfigurationError as error:
+            # The plugin's remedy is for those who have nothing but the plugin.
+            fault, remedy, _ = str(error).partition("make one with: ")
+            own = "make one with `python -m emma_agent keys`" if remedy else ""
+            raise ConfigurationError(f"{fault}{own}") from None
 
     def require(self, command: Command, *, embedded_convex: bool = False) -> Self:
         """Check that everything is there that `command` needs; return self.
@@ -197,6 +210,29 @@ class Settings(BaseSettings):
         if missing:
             raise SettingsError(missing)
         return self
+
+    def prepare_outbox(self) -> Path:
+        """Make the directory where records wait for Convex, if it is not there; return it.
+
+        For the commands that hold lessons. A lesson itself would go on without it, its records
+        in memory.
+
+        Raises:
+            SettingsError: it cannot be made or written.
+        """
+        directory = self.outbox_directory
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=directory):
+                pass
+        except OSError as error:
+            raise SettingsError(
+                [
+                    f"EMMA_OUTBOX_DIR cannot be used ({directory}: {error.strerror}): set it to a "
+                    "directory on a local disk that the worker may write."
+                ]
+            ) from None
+        return directory
 
     def _missing_livekit(self) -> list[str]:
         given = (self.livekit_url, self.livekit_api_key, self.livekit_api_secret)
@@ -243,8 +279,6 @@ def _sentence(detail: Mapping[str, object]) -> str:
         return f"{text}."
     if detail["type"] == "literal_error":
         text = f"is not known: {text[0].lower()}{text[1:]}"
-    elif detail["type"] == "string_too_short":
-        text = "must not be empty"
     return f"{location[0]} {text}."
 
 

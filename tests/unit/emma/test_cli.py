@@ -10,9 +10,12 @@ from typing import NoReturn
 
 import pytest
 
-from emma_agent import cli, convex_local
+from emma_agent import cli, convex_local, deployment
+from emma_agent.convex_local import PortInUseError
 from emma_agent.settings import get_settings
-from livekit.plugins.convex import AgentKey
+from livekit.plugins.convex import AgentKey, ConfigurationError
+from livekit.plugins.convex.journal import FORMAT, Header, Journal
+from livekit.plugins.convex.limits import RECORD_VERSION
 
 LIVEKIT = {
     "LIVEKIT_URL": "ws://127.0.0.1:7880",
@@ -25,12 +28,14 @@ CONVEX = {"CONVEX_URL": "http://127.0.0.1:9", "CONVEX_AGENT_KEY": AgentKey.gener
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
         if name.startswith(("LIVEKIT_", "OPENAI_", "CONVEX_", "NEXT_PUBLIC_", "EMMA_")):
             monkeypatch.delenv(name)
     # Commands set variables for LiveKit's processes; monkeypatch puts all of them back.
     monkeypatch.setattr(os, "environ", os.environ.copy())
+    # Where the outbox lies by default.
+    monkeypatch.setitem(os.environ, "XDG_STATE_HOME", str(tmp_path / "state"))
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +71,7 @@ def test_help_names_every_command(
 ) -> None:
     assert run(monkeypatch, "--help") == 0
     shown = capsys.readouterr().out
-    for command in ("dev", "start", "console", "connect", "demo", "keys", "check"):
+    for command in ("dev", "start", "console", "connect", "demo", "keys", "check", "outbox"):
         assert f" {command} " in shown
 
 
@@ -95,6 +100,38 @@ def test_a_wrong_value_is_one_line_and_no_traceback(
     assert run(monkeypatch, "start", EMMA_TURN_DETECTION="cloud", **LIVEKIT, **CONVEX) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("EMMA_TURN_DETECTION is not known: ")
+
+
+@pytest.mark.parametrize("command", ["start", "dev"])
+def test_an_outbox_that_cannot_be_used_is_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    seen = handed_to_livekit(monkeypatch)
+    assert run(monkeypatch, command, EMMA_OUTBOX_DIR="/proc/x", **LIVEKIT, **CONVEX) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("EMMA_OUTBOX_DIR cannot be used (/proc/x: ")
+    assert seen == []
+
+
+@pytest.mark.parametrize("command", ["start", "check"])
+def test_an_address_that_the_client_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    wrong = {**CONVEX, "CONVEX_URL": "http://a:99999"}
+    assert run(monkeypatch, command, **LIVEKIT, **wrong) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("CONVEX_URL (http://a:99999) is not an absolute http(s) address")
+
+
+def test_what_the_plugin_finds_unusable_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(settings: object) -> NoReturn:
+        raise ConfigurationError("CONVEX_URL is of no use")
+
+    monkeypatch.setattr(deployment, "worker_client", refuse)
+    assert run(monkeypatch, "check", **CONVEX) == 2
+    assert capsys.readouterr().err.splitlines() == ["CONVEX_URL is of no use"]
 
 
 @pytest.mark.parametrize(
@@ -192,6 +229,8 @@ def test_dev_starts_convex_local_and_keeps_its_key(
     options, closed = started
     key = options["agent_key"]
     assert isinstance(key, AgentKey)
+    assert (options["watch"], options["port"]) == (True, 3210)
+    assert options["db"] == tmp_path / ".emma" / "convex.sqlite3"
     assert seen == [["dev", "--no-reload"]]
     assert os.environ["CONVEX_URL"] == "http://127.0.0.1:3210"
     assert os.environ["CONVEX_AGENT_KEY"] == key.pem()
@@ -200,6 +239,85 @@ def test_dev_starts_convex_local_and_keeps_its_key(
     assert "CONVEX_SELF_HOSTED_ADMIN_KEY='admin|key'" in admin.read_text()
     assert stat.S_IMODE(admin.stat().st_mode) == 0o600
     assert closed == {"closed": True}
+
+
+def test_dev_says_what_to_do_where_convex_local_finds_its_port_taken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def taken(**options: object) -> NoReturn:
+        raise PortInUseError("convex-local cannot start: port 3210 is in use.")
+
+    monkeypatch.setattr(convex_local, "ROOT", tmp_path)
+    monkeypatch.setattr(convex_local.ConvexLocal, "start", taken)
+    assert run(monkeypatch, "dev", **LIVEKIT) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "convex-local cannot start: port 3210 is in use. End what runs there, or set CONVEX_URL "
+        "and CONVEX_AGENT_KEY to use a deployment."
+    ]
+
+
+def test_what_convex_local_tells_of_changed_functions_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cli._event_of_convex({"event": "reloaded"})
+    cli._event_of_convex({"event": "compile_error", "message": "convex/a.ts:1:1: ERROR"})
+    assert capsys.readouterr().err.splitlines() == [
+        "[convex] functions reloaded",
+        "[convex] the old functions stay, the new ones do not compile:",
+        "convex/a.ts:1:1: ERROR",
+    ]
+
+
+def test_journals_of_a_wrong_address_are_readdressed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for number, url in enumerate(["http://wrong:1", "http://wrong:1", "http://other:1"]):
+        Journal.create(tmp_path, header(f"run{number}", url)).close()
+    held = Journal.create(tmp_path, header("run3", "http://wrong:1"))
+    variables = {**CONVEX, "EMMA_OUTBOX_DIR": str(tmp_path)}
+
+    arguments = ["outbox", "readdress", "--from", "http://wrong:1/"]
+    assert run(monkeypatch, *arguments, **variables) == 0
+
+    assert capsys.readouterr().out.strip().endswith("instead of http://wrong:1: 2")
+    held.close()
+    assert [
+        Journal.adopt(path).header.deployment for path in sorted(tmp_path.glob("*.journal"))
+    ] == [CONVEX["CONVEX_URL"], CONVEX["CONVEX_URL"], "http://other:1", "http://wrong:1"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "old", "says"),
+    [
+        ({}, "http://wrong:1", "CONVEX_URL is not set: "),
+        (CONVEX, "wrong", "--from (wrong) is not an absolute http(s) address"),
+        (CONVEX, "http://127.0.0.1:9/", "--from names the deployment in CONVEX_URL itself"),
+        (CONVEX, "http://wrong:1", "EMMA_OUTBOX_DIR: there is no directory "),
+    ],
+)
+def test_readdressing_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variables: dict[str, str],
+    old: str,
+    says: str,
+) -> None:
+    assert run(monkeypatch, "outbox", "readdress", "--from", old, **variables) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(says)
+
+
+def header(run_id: str, url: str) -> Header:
+    return Header(
+        format=FORMAT,
+        record_version=RECORD_VERSION,
+        run_id=run_id,
+        session_key=run_id,
+        subject=f"guest:{run_id}",
+        deployment=url,
+        started_at_ms=1_700_000_000_000.0,
+        steady_at_ms=0.0,
+    )
 
 
 def env_lines(text: str) -> dict[str, str]:

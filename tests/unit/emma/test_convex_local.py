@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import socket
 import stat
 import subprocess
 import sys
-import threading
+import warnings
 from pathlib import Path
 
 import psutil
 import pytest
 
 from emma_agent import convex_local
-from emma_agent.convex_local import ConvexLocal, ConvexLocalError, dev_agent_key, find_node
+from emma_agent.convex_local import (
+    ConvexLocal,
+    ConvexLocalError,
+    PortInUseError,
+    dev_agent_key,
+    find_node,
+)
 from livekit.plugins.convex import AgentKey
 
 READY = """
@@ -87,9 +95,32 @@ def test_logs_and_events_are_handed_on(program: Path) -> None:
     assert events == [{"event": "reloaded"}]
 
 
-def test_the_compilers_message_is_the_error(program_that_does_not_compile: None) -> None:
+def test_closing_leaves_no_pipe_open(program: Path) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        local = ConvexLocal.start()
+        local.wait_ready()
+        local.close()
+        del local
+        gc.collect()
+    assert [str(warning.message) for warning in caught] == []
+
+
+def test_the_compilers_message_is_the_error_and_is_said_once(
+    program_that_does_not_compile: None,
+) -> None:
+    lines: list[str] = []
     with pytest.raises(ConvexLocalError, match=r"convex/schema\.ts:3:7: ERROR: Expected ';'"):
-        ConvexLocal.start().wait_ready()
+        ConvexLocal.start(on_log=lines.append).wait_ready()
+    assert lines == []
+
+
+def test_a_port_that_is_taken_is_an_error_of_its_own() -> None:
+    """The real program says it, so that its words and ours cannot part."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(PortInUseError, match=f"port {port} is in use"):
+            ConvexLocal.start(port=port).wait_ready()
 
 
 async def test_the_compilers_message_is_the_error_when_awaited(
@@ -100,11 +131,16 @@ async def test_the_compilers_message_is_the_error_when_awaited(
             pass
 
 
-def test_a_server_that_hangs_is_ended(program: Path) -> None:
-    program.write_text('console.error("thinking"); setTimeout(() => {}, 60000);')
-    said = threading.Event()
-    local = ConvexLocal.start(on_log=lambda _: said.set())
-    assert said.wait(10.0)
+def test_a_server_that_hangs_is_ended(program: Path, tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    os.mkfifo(said)
+    program.write_text(
+        'console.error("thinking");'
+        f'require("node:fs").writeFileSync({str(said)!r}, "x");'
+        "setTimeout(() => {}, 60000);"
+    )
+    local = ConvexLocal.start()
+    assert said.read_text() == "x"
     with pytest.raises(ConvexLocalError, match=r"not ready after 0\.01 s. It said:\nthinking"):
         local.wait_ready(0.01)
     assert has_ended(local.pid)
@@ -158,3 +194,12 @@ def test_the_development_key_is_made_once_and_kept_private(tmp_path: Path) -> No
     (data_dir / "agent-key.pem").write_text("nothing")
     with pytest.raises(ConvexLocalError, match=r"agent-key\.pem is not a P-256 private key"):
         dev_agent_key(data_dir)
+
+
+def test_data_that_have_no_directory_are_one_line(tmp_path: Path) -> None:
+    """A file by that name, as `touch .emma` leaves it."""
+    data_dir = tmp_path / ".emma"
+    data_dir.touch()
+    with pytest.raises(ConvexLocalError, match=r"cannot be used \(Not a directory\)") as caught:
+        dev_agent_key(data_dir)
+    assert "\n" not in str(caught.value)

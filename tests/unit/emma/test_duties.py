@@ -7,11 +7,13 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from livekit.agents import AgentSession
 from livekit.agents.testing import fake_job_context
 
+from emma_agent import duties as duties_module
 from emma_agent.duties import Duties
 from emma_agent.logs import configure_logging
 from emma_agent.settings import get_settings
@@ -66,6 +68,25 @@ async def test_what_a_dead_run_left_is_delivered(convex: FakeConvex, tmp_path: P
     assert [record["kind"] for record in folded.only_run] == ["sessionStarted", "runEnded"]
 
 
+async def test_a_report_that_fails_ends_no_recovery(
+    convex: FakeConvex, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(client: object) -> NoReturn:
+        raise RuntimeError("…")
+
+    monkeypatch.setattr(duties_module, "check_deployment", fail)
+    duties = Duties()
+    duties.begin()
+    said = asyncio.Event()
+    caplog.handler.addFilter(lambda record: said.set() or True)  # type: ignore[func-returns-value]
+    async with asyncio.timeout(10):
+        await said.wait()
+    [line] = [record for record in caplog.records if record.getMessage() == "lesson.task_failed"]
+    assert (line.__dict__["task"], line.__dict__["error"]) == ("duties.report", "RuntimeError")
+    assert [task for task in asyncio.all_tasks() if task.get_name() == "duties"]
+    await end(duties)
+
+
 async def test_what_is_wrong_with_the_deployment_is_said_once(
     convex: FakeConvex, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -83,6 +104,7 @@ async def test_what_is_wrong_with_the_deployment_is_said_once(
     async with asyncio.timeout(10):
         await said.wait()
     await end(duties)
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "duties.report"]
     [line] = [record for record in caplog.records if record.name == "emma_agent.duties"]
     assert line.getMessage() == "convex.functions_missing"
     assert "npm run convex:deploy" in line.__dict__["remedy"]

@@ -12,7 +12,7 @@ import pytest
 
 from convex import ConvexError
 from emma_agent.context import GUEST_PLAN
-from emma_agent.lesson import JobIdentity, LessonState, identify
+from emma_agent.lesson import LessonState, identify
 from emma_agent.logs import configure_logging
 from livekit.plugins.convex import AgentKey, AsyncConvexClient
 from livekit.plugins.convex.testing import FakeConvex
@@ -51,25 +51,39 @@ def events(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def test_metadata_names_the_student() -> None:
     identity = identify('{"student_id": "k57", "session_key": "s1", "participant_identity": "web"}')
-    assert (identity.session.student_id, identity.session.session_key) == ("k57", "s1")
-    assert (identity.session.subject, identity.participant_identity) == ("student:k57", "web")
+    assert (identity.student_id, identity.session_key) == ("k57", "s1")
+    assert (identity.subject, identity.participant_identity) == ("student:k57", "web")
 
 
 def test_without_metadata_it_is_a_guest_of_a_session_of_their_own(
     logs: pytest.LogCaptureFixture,
 ) -> None:
     first, second = identify(""), identify("")
-    assert first.session.student_id is None
-    assert first.session.subject == f"guest:{first.session.session_key}"
-    assert first.session.session_key != second.session.session_key
+    assert first.student_id is None
+    assert first.subject == f"guest:{first.session_key}"
+    assert first.session_key != second.session_key
     assert first.participant_identity is None
 
 
-@pytest.mark.parametrize("metadata", ["{student", '["k57"]', '{"student_id": 57}'])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "{student",
+        '["k57"]',
+        '{"student_id": 57}',
+        '{"participant_identity": 57}',
+        "[" * 50_000,
+        '{"x": ' * 50_000,
+        # No text in UTF-8: neither a token nor a record can carry it.
+        '{"student_id": "k\\ud800"}',
+        '{"session_key": "s\\udfff"}',
+        '{"participant_identity": "\\ud800"}',
+    ],
+)
 def test_metadata_that_cannot_be_read_makes_a_guest_and_one_line(
     logs: pytest.LogCaptureFixture, metadata: str
 ) -> None:
-    assert identify(metadata).session.student_id is None
+    assert identify(metadata).student_id is None
     assert events(logs) == ["lesson.metadata_unusable"]
 
 
@@ -252,6 +266,6 @@ async def test_a_closed_lesson_keeps_what_it_knows(convex: FakeConvex, open_less
     lesson = open_lesson(STUDENT)
     await lesson.ready()
     await lesson.aclose()
-    assert isinstance(lesson.identity, JobIdentity)
+    assert lesson.identity.student_id == "student_1"
     assert lesson.context is not None
     assert lesson.session_key == "s1"

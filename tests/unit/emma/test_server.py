@@ -6,6 +6,8 @@ import asyncio
 import logging
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -248,6 +250,51 @@ async def test_a_worker_started_past_the_checks_still_holds_the_lesson(
     assert len(journals(tmp_path)) == 1
 
 
+async def test_a_lesson_held_without_an_address_is_delivered_to_the_one_set_later(
+    worker: Worker,
+    convex: FakeConvex,
+    folded: Folded,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.delenv("CONVEX_URL")
+    get_settings.cache_clear()
+    async with worker.job("") as session:
+        await session.run(user_input="Hello")
+    assert len(journals(tmp_path)) == 1
+
+    monkeypatch.setenv("CONVEX_URL", convex.url)
+    get_settings.cache_clear()
+    await deliver_what_is_left(convex, tmp_path)
+
+    assert ("user", "Hello") in folded.said()
+    assert journals(tmp_path) == []
+
+
+async def test_without_an_address_nothing_is_sent_to_what_listens_on_this_machine(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Port 3210 may be another project's convex-local."""
+    monkeypatch.delenv("CONVEX_URL")
+    get_settings.cache_clear()
+    async with worker_client(get_settings()) as client:
+        assert client.url == "http://127.0.0.1:9"
+
+
+def test_livekits_own_command_line_reports_settings_that_cannot_work_in_one_line() -> None:
+    """`python -m livekit.agents start emma_agent/server.py` imports the module and no more."""
+    ended = subprocess.run(
+        [sys.executable, "-c", "import emma_agent.server"],
+        env={**os.environ, "EMMA_TURN_DETECTION": "cloud"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    [line] = ended.stderr.splitlines()
+    assert line.startswith("EMMA_TURN_DETECTION is not known: ")
+
+
 async def test_a_foreign_key_holds_the_journal(
     worker: Worker, convex: FakeConvex, folded: Folded, tmp_path: Path
 ) -> None:
@@ -265,6 +312,7 @@ async def test_only_the_participant_in_the_metadata_is_listened_to(
 ) -> None:
     async with worker.job('{"participant_identity": "sam"}') as session:
         assert session.room_options.participant_identity == "sam"
+    assert folded.of_kind("sessionStarted")[0]["participantIdentity"] == "sam"
     async with worker.job("{}") as session:
         assert session.room_options.participant_identity is NOT_GIVEN
 

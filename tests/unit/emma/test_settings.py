@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+import stat
+from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from emma_agent.settings import Command, Settings, SettingsError
-from livekit.plugins.convex import AgentKey
+from livekit.plugins.convex import AgentKey, AsyncConvexClient, ConfigurationError
 
 COMPLETE = {
     "LIVEKIT_URL": "wss://school.livekit.cloud",
@@ -87,9 +95,16 @@ def test_a_missing_variable_is_named_with_its_remedy(
     ("variable", "value", "says"),
     [
         ("CONVEX_URL", "https://happy-animal-123.convex.site", "ends in .convex.cloud"),
-        ("CONVEX_URL", "happy-animal-123.convex.cloud", "is not a URL"),
-        ("CONVEX_URL", "http://127.0.0.1:3210/api/query", "write http://127.0.0.1:3210"),
+        ("CONVEX_URL", "happy-animal-123.convex.cloud", "is not an absolute http(s) address"),
+        ("CONVEX_URL", "http://127.0.0.1:3210/api/query", "write only http://127.0.0.1:3210"),
+        ("CONVEX_URL", "http://a:99999", "is not an absolute http(s) address"),
+        ("CONVEX_URL", "http://@a:1", "holds a user name or a password"),
+        ("CONVEX_URL", "http://[::1", "is not an absolute http(s) address"),
+        ("NEXT_PUBLIC_CONVEX_URL", "ws://a", "write http:// instead"),
         ("LIVEKIT_URL", "127.0.0.1:7880", "is not a URL"),
+        ("LIVEKIT_URL", "ws://a:99999", "is not a URL"),
+        ("LIVEKIT_URL", "ws://[::1", "is not a URL"),
+        ("OPENAI_BASE_URL", "http://user:word@a", "has parts that do not belong into it"),
         ("OPENAI_BASE_URL", "localhost", "is not a URL"),
         ("EMMA_TURN_DETECTION", "v1", "'v1-mini' or 'vad'"),
         ("EMMA_LOG_LEVEL", "loud", "'DEBUG'"),
@@ -102,8 +117,20 @@ def test_a_value_that_cannot_be_right_is_named_with_what_would_be(
     set_all(monkeypatch, **{variable: value})
     [problem] = problems_of("start")
     assert problem.startswith(f"{variable} ")
+    assert problem.count("CONVEX_URL") == variable.count("CONVEX_URL")
     assert says in problem
     assert "\n" not in problem
+
+
+@pytest.mark.parametrize("value", ["http://a:99999", "http://@a:1", "http://[::1", "http://a/b"])
+def test_what_the_settings_take_for_an_address_the_client_takes_too(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    set_all(monkeypatch, CONVEX_URL=value)
+    with pytest.raises(ConfigurationError):
+        AsyncConvexClient(value, token=None)
+    with pytest.raises(SettingsError):
+        Settings.load()
 
 
 def test_the_two_names_of_the_deployment_must_agree(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,6 +150,25 @@ def test_a_foreign_key_is_refused_without_showing_it(monkeypatch: pytest.MonkeyP
     [problem] = problems_of("start")
     assert problem.startswith("CONVEX_AGENT_KEY ")
     assert "sk-something-else" not in problem
+    assert problem.endswith("make one with `python -m emma_agent keys`.")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "-----BEGIN nothing",
+        ec.generate_private_key(ec.SECP384R1())
+        .private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        .decode(),
+    ],
+)
+def test_the_remedy_for_a_bad_key_is_emmas_own_command(
+    monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    set_all(monkeypatch, CONVEX_AGENT_KEY=key)
+    [problem] = problems_of("start")
+    assert "`python -m emma_agent keys`" in problem
+    assert "python -c" not in problem
 
 
 def test_the_key_may_be_one_line_or_a_file(
@@ -145,9 +191,33 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_empty_variable_is_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compose files pass `${NAME:-}`."""
-    set_all(monkeypatch, OPENAI_BASE_URL="", EMMA_LOG_LEVEL="", CONVEX_AGENT_ISSUER="")
+    unset = {"OPENAI_BASE_URL": "", "EMMA_LOG_LEVEL": "", "EMMA_AGENT_NAME": ""}
+    set_all(monkeypatch, CONVEX_AGENT_ISSUER="", **unset)
     settings = Settings.load().require("start")
     assert (settings.openai_base_url, settings.log_level) == (None, None)
+    assert settings.agent_name == "emma"
+
+
+def test_the_outbox_is_made_for_its_owner_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    directory = tmp_path / "state" / "outbox"
+    set_all(monkeypatch, EMMA_OUTBOX_DIR=str(directory))
+    assert Settings.load().prepare_outbox() == directory
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert list(directory.iterdir()) == []
+
+
+def test_an_outbox_that_cannot_be_used_is_one_line_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    set_all(monkeypatch, EMMA_OUTBOX_DIR=str(tmp_path / "file" / "outbox"))
+    with pytest.raises(SettingsError) as caught:
+        Settings.load().prepare_outbox()
+    [problem] = caught.value.problems
+    assert problem.startswith("EMMA_OUTBOX_DIR cannot be used (")
+    assert "set it to a directory" in problem
 
 
 def test_a_compatible_server_needs_no_openai_key(monkeypatch: pytest.MonkeyPatch) -> None:
