@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from livekit.plugins.convex.delivery import Delivery
 from livekit.plugins.convex.errors import FunctionError
 from livekit.plugins.convex.journal import FORMAT, Header, Journal
 from livekit.plugins.convex.limits import RECORD_VERSION
 from livekit.plugins.convex.outbox import Outbox
-from livekit.plugins.convex.records import MessageRecord
+from livekit.plugins.convex.records import MessageRecord, RunEndedRecord
 
 NOW = 1_795_474_184.5
 URL = "http://127.0.0.1:3210"
@@ -195,6 +196,51 @@ class Outboxes:
         return sorted(path.name for path in self.directory.iterdir())
 
 
+class LiveRun:
+    """A run that records and is delivered, in time that passes when told.
+
+    Its backoff is always the longest it may be.
+    """
+
+    def __init__(self, outbox: Outbox, convex: FoldingConvex, clock: FakeClock) -> None:
+        self.outbox = outbox
+        self.convex = convex
+        self.clock = clock
+        self.started: list[Delivery] = []
+
+    @property
+    def delivery(self) -> Delivery:
+        return self.started[-1]
+
+    def start(self) -> Delivery:
+        """Begin to deliver; again to go on as another process would."""
+        delivery = Delivery(
+            self.outbox,
+            self.convex,
+            clock=self.clock.time,
+            monotonic=self.clock.monotonic,
+            sleep=self.clock.sleep,
+            jitter=lambda low, high: high,
+        )
+        self.started.append(delivery)
+        delivery.start()
+        return delivery
+
+    def say(self, item_id: str, text: str = "Good morning") -> None:
+        self.outbox.append(message(item_id, text))
+
+    def end(self) -> None:
+        self.outbox.append(RunEndedRecord(created_at=NOW, reason="done"))
+
+    async def after(self, seconds: float) -> None:
+        """Let the time pass, and everything that waits for it run."""
+        await self.clock.advance(seconds)
+
+    async def aclose(self) -> None:
+        for delivery in self.started:
+            await asyncio.wait_for(delivery.aclose(0.0), 10)
+
+
 @pytest.fixture
 def outboxes(tmp_path: Path) -> Outboxes:
     return Outboxes(tmp_path / "outbox")
@@ -208,3 +254,20 @@ def clock() -> FakeClock:
 @pytest.fixture
 def folding() -> FoldingConvex:
     return FoldingConvex()
+
+
+@pytest.fixture
+async def run(
+    outboxes: Outboxes, folding: FoldingConvex, clock: FakeClock
+) -> AsyncIterator[LiveRun]:
+    """A run whose delivery the test begins."""
+    run = LiveRun(outboxes.open(), folding, clock)
+    yield run
+    await run.aclose()
+
+
+@pytest.fixture
+async def live(run: LiveRun) -> LiveRun:
+    """A run that is being delivered."""
+    run.start()
+    return run
