@@ -89,6 +89,9 @@ class FoldingConvex:
     def seqs(self) -> list[int]:
         return [record["seq"] for record in self.folded]
 
+    def kinds(self) -> list[str]:
+        return [record["kind"] for record in self.folded]
+
     def item_ids(self) -> list[str]:
         return [record["itemId"] for record in self.folded if record["kind"] == "message"]
 

@@ -1,0 +1,230 @@
+"""What an AgentSession's events become."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from livekit.agents import Agent, AgentSession, JobContext, ToolError, function_tool
+from livekit.agents.llm import AgentHandoff, FunctionCall, FunctionCallOutput, LLMError
+from livekit.agents.metrics import AgentSessionUsage, LLMModelUsage
+from livekit.agents.voice.events import (
+    CloseEvent,
+    CloseReason,
+    ConversationItemAddedEvent,
+    ErrorEvent,
+    FunctionToolsExecutedEvent,
+    SessionUsageUpdatedEvent,
+    UserInputTranscribedEvent,
+)
+
+from livekit.plugins.convex import AsyncConvexClient, SessionRecorder
+from livekit.plugins.convex.testing import FakeConvex
+from tests.support.scripted_llm import ScriptedLLM, call
+from tests.support.session_events import said
+
+if TYPE_CHECKING:
+    from tests.unit.plugin.conftest import FoldingConvex
+
+
+async def test_one_line_records_a_whole_session(
+    attach: Callable[..., SessionRecorder],
+    session: AgentSession[Any],
+    folding: FoldingConvex,
+    server: FakeConvex,
+    tmp_path: Path,
+) -> None:
+    recorder = attach()
+    session.emit(
+        "user_input_transcribed",
+        UserInputTranscribedEvent(transcript="I goed", is_final=False, language="en"),
+    )
+    session.emit(
+        "user_input_transcribed",
+        UserInputTranscribedEvent(transcript="I goed home", is_final=True, language="en"),
+    )
+    session.emit("conversation_item_added", said("user", "I goed home", id="item_1"))
+    asked = FunctionCall(call_id="c1", name="look_up", arguments='{"word":"go"}')
+    output = FunctionCallOutput(call_id="c1", name="look_up", output="went", is_error=False)
+    session.emit(
+        "function_tools_executed",
+        FunctionToolsExecutedEvent(function_calls=[asked], function_call_outputs=[output]),
+    )
+    session.emit(
+        "conversation_item_added",
+        said("assistant", "You went home?", id="item_2", interrupted=True),
+    )
+    usage = AgentSessionUsage(model_usage=[LLMModelUsage(provider="p", model="m", input_tokens=1)])
+    session.emit("session_usage_updated", SessionUsageUpdatedEvent(usage=usage))
+    session.emit("close", CloseEvent(reason=CloseReason.PARTICIPANT_DISCONNECTED))
+
+    assert await recorder.aclose(timeout_s=10.0) == 0
+
+    assert folding.kinds() == [
+        "sessionStarted",
+        "transcript",
+        "message",
+        "toolCall",
+        "message",
+        "usage",
+        "sessionEnded",
+        "runEnded",
+    ]
+    started, transcript, user, tool, assistant, _, ended, _ = folding.folded
+    assert {key: started[key] for key in ("sessionKey", "jobId", "lessonId", "room")} == {
+        "sessionKey": "s1",
+        "jobId": "AJ_1",
+        "lessonId": "l1",
+        "room": "fake-room",
+    }
+    assert (transcript["text"], transcript["language"]) == ("I goed home", "en")
+    assert (user["itemId"], user["role"], user["language"]) == ("item_1", "user", "en")
+    assert (tool["callId"], tool["output"], tool["isError"]) == ("c1", "went", False)
+    assert (assistant["interrupted"], "language" in assistant) == (True, False)
+    assert ended["reason"] == "participant_disconnected"
+    assert list((tmp_path / "outbox").iterdir()) == []
+    assert recorder.stats.delivered == recorder.stats.appended == 8
+
+
+async def test_a_lesson_that_really_runs_is_recorded_as_livekit_remembers_it(
+    ctx: JobContext, client: AsyncConvexClient, folding: FoldingConvex, tmp_path: Path
+) -> None:
+    """A real AgentSession with a scripted model, a tool, an error and a greeting."""
+
+    class Tutor(Agent):
+        def __init__(self) -> None:
+            super().__init__(instructions="Be kind.")
+
+        async def on_enter(self) -> None:
+            self.session.generate_reply()
+
+        @function_tool
+        async def look_up(self, word: str) -> str:
+            """Look a word up."""
+            return f"{word} is a word"
+
+        @function_tool
+        async def fail(self) -> str:
+            """Fail."""
+            raise ToolError("not today")
+
+    model = ScriptedLLM(
+        "Hello!",
+        call("look_up", '{"word": "went"}'),
+        "It is a word.",
+        call("fail"),
+        "Another time.",
+    )
+    async with AgentSession[None](
+        llm=model, vad=None, turn_handling={"turn_detection": "manual"}
+    ) as session:
+        recorder = SessionRecorder.attach(session, ctx=ctx, client=client, outbox_dir=tmp_path)
+        await session.start(Tutor(), capture_run=True)
+        await session.run(user_input="What is went?")
+        await session.run(user_input="Do the other.")
+        history = session.history.items
+    await recorder.aclose(timeout_s=10.0)
+
+    said = [(item.id, item.role, item.text_content) for item in history if item.type == "message"]
+    recorded = [r for r in folding.folded if r["kind"] == "message"]
+    assert [(r["itemId"], r["role"], r["text"]) for r in recorded] == said
+    assert len(said) == 5
+    by_time = sorted(recorded, key=lambda r: (r["createdAt"], r["seq"]))
+    assert [r["itemId"] for r in by_time] == [item_id for item_id, _, _ in said]
+    outputs = [
+        (item.call_id, item.output, item.is_error)
+        for item in history
+        if item.type == "function_call_output"
+    ]
+    tools = [r for r in folding.folded if r["kind"] == "toolCall"]
+    assert [(r["callId"], r["output"], r["isError"]) for r in tools] == outputs
+    assert [output for _, output, _ in outputs] == ["went is a word", "not today"]
+    assert [r["kind"] for r in folding.folded][-2:] == ["sessionEnded", "runEnded"]
+    assert recorder.stats.lost == 0
+
+
+async def test_handoffs_and_system_messages_are_not_messages(
+    attach: Callable[..., SessionRecorder], session: AgentSession[Any], folding: FoldingConvex
+) -> None:
+    recorder = attach()
+    handoff = AgentHandoff(old_agent_id=None, new_agent_id="tutor")
+    session.emit("conversation_item_added", ConversationItemAddedEvent(item=handoff))
+    session.emit("conversation_item_added", said("system", "be kind"))
+    session.emit("user_input_transcribed", UserInputTranscribedEvent(transcript="", is_final=True))
+    await recorder.aclose()
+
+    assert folding.kinds() == ["sessionStarted", "runEnded"]
+    assert recorder.stats.lost == 0
+
+
+async def test_an_error_is_kept_by_its_types_alone(
+    attach: Callable[..., SessionRecorder], session: AgentSession[Any], folding: FoldingConvex
+) -> None:
+    recorder = attach()
+    error = LLMError(
+        timestamp=1.0, label="llm", error=ConnectionError("private words"), recoverable=True
+    )
+    session.emit("error", ErrorEvent(error=error, source=object()))
+    session.emit("close", CloseEvent(reason=CloseReason.ERROR, error=error))
+    await recorder.aclose()
+
+    kept, ended = folding.folded[1], folding.folded[2]
+    assert (kept["source"], kept["errorType"], kept["recoverable"]) == (
+        "object",
+        "ConnectionError",
+        True,
+    )
+    assert (ended["reason"], ended["errorType"]) == ("error", "ConnectionError")
+    assert "private" not in str(folding.folded)
+
+
+async def test_usage_is_kept_every_15_s_and_at_the_end_the_last_one_counting(
+    attach: Callable[..., SessionRecorder],
+    session: AgentSession[Any],
+    folding: FoldingConvex,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorder = attach()
+    now = recorder._clock.now()
+    elapsed = 0.0
+    monkeypatch.setattr(recorder._clock, "now", lambda: now + elapsed)
+    for elapsed in (1.0, 5.0, 15.1, 16.0, 20.0):
+        model = LLMModelUsage(provider="p", model="m", input_tokens=int(elapsed))
+        usage = AgentSessionUsage(model_usage=[model])
+        session.emit("session_usage_updated", SessionUsageUpdatedEvent(usage=usage))
+    await recorder.aclose()
+
+    snapshots = [r["models"][0]["inputTokens"] for r in folding.folded if r["kind"] == "usage"]
+    assert snapshots == [15, 20]
+
+
+async def test_a_wall_clock_that_jumps_moves_no_message(
+    attach: Callable[..., SessionRecorder],
+    session: AgentSession[Any],
+    folding: FoldingConvex,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Readers sort by createdAt; LiveKit stamps with the wall clock."""
+    recorder = attach()
+    clock = recorder._clock
+    wall, elapsed = clock.started_at, 0.0
+    monkeypatch.setattr(clock, "_steady", lambda: clock.steady_at + elapsed)
+    monkeypatch.setattr(clock, "_wall", lambda: wall)
+
+    for elapsed, jump in ((1.0, 0.0), (2.0, -3600.0), (3.0, -3600.0), (4.0, 86400.0)):
+        wall = clock.started_at + elapsed + jump
+        started = wall - 0.5
+        event = said("user", "x", created_at=wall - 0.5, metrics={"started_speaking_at": started})
+        session.emit("conversation_item_added", event)
+    # Stamped before the jump, announced after it.
+    event = said("assistant", "x", created_at=clock.started_at + 3.9)
+    session.emit("conversation_item_added", event)
+    await recorder.aclose()
+
+    messages = [record for record in folding.folded if record["kind"] == "message"]
+    base = clock.started_at * 1000
+    offsets = [round(message["createdAt"] - base) for message in messages]
+    assert offsets == [500, 1500, 2500, 3500, 3900]
+    assert [round(m["startedSpeakingAt"] - base) for m in messages[:-1]] == offsets[:-1]
