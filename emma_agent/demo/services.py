@@ -162,6 +162,7 @@ async def _end(child: Child, children: set[Child], grace_s: float) -> None:
 
 def _local_deployment() -> Deployment:
     """Where convex-local will be, and a key of this run alone; it makes its own admin key."""
+    # Not by AgentKey: importing the plugin takes seconds in which nothing would be starting yet.
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.private_bytes(
         serialization.Encoding.PEM,
