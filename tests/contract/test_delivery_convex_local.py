@@ -234,7 +234,7 @@ async def test_records_of_a_newer_version_are_held(lesson: Callable[..., Lesson]
 
     assert reason is not None
     assert (reason.reason, reason.unreachable) == ("version_unsupported", False)
-    assert sender.confirmed_seq == -1
+    assert (sender.delivered, sender.pending) == (0, held.outbox.next_seq)
 
 
 async def test_a_run_belongs_to_its_first_subject(lesson: Callable[..., Lesson]) -> None:

@@ -114,11 +114,6 @@ class Sender:
             self._keep = confirmed.keep
 
     @property
-    def confirmed_seq(self) -> int:
-        """The highest `seq` that Convex has; -1 if none."""
-        return self._position.seq - 1
-
-    @property
     def pending(self) -> int:
         """Records of a live run that Convex has not confirmed."""
         return 0 if self._outbox is None else max(0, self._outbox.next_seq - self._position.seq)
