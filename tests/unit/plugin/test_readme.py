@@ -11,7 +11,8 @@ from livekit.plugins import convex
 from livekit.plugins.convex import errors
 from livekit.plugins.convex.testing import FakeConvex
 
-README = Path(__file__).parents[3] / "plugins" / "livekit-plugins-convex" / "README.md"
+ROOT = Path(__file__).parents[3]
+README = ROOT / "plugins" / "livekit-plugins-convex" / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
@@ -29,6 +30,11 @@ async def test_snippet_runs(snippet: str, monkeypatch: pytest.MonkeyPatch) -> No
         result = eval(code, {"convex": convex, "asyncio": __import__("asyncio")})
         if inspect.isawaitable(result):
             await result
+
+
+def test_the_first_snippet_is_type_checked() -> None:
+    """`make check` holds the types of this file; it is the root README's snippet too."""
+    assert (ROOT / "tests/typing/readme_agent.py").read_text() == SNIPPETS[0]
 
 
 def test_readme_has_its_snippets() -> None:
