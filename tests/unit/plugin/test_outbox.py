@@ -21,6 +21,7 @@ from livekit.plugins.convex.journal import (
     default_directory,
     encode_line,
 )
+from livekit.plugins.convex.reader import JournalReader
 from livekit.plugins.convex.records import RunEndedRecord
 
 if TYPE_CHECKING:
@@ -153,6 +154,22 @@ def test_a_loss_is_counted_refused_and_announced_in_its_place(
     lost, after = stored(outbox.journal.path)[1:]
     assert (lost["kind"], lost["seq"], lost["fromSeq"], lost["toSeq"]) == ("lost", 3, 1, 3)
     assert (after["seq"], after["itemId"]) == (4, "item_1")
+
+
+def test_an_announced_loss_is_read_as_it_was_announced(outboxes: Outboxes, disk: Refusing) -> None:
+    """Not as damage: the disk was full, and nothing has happened to the journal."""
+    outbox = outboxes.open(max_tail_bytes=0)
+    disk.take = 0
+    for n in range(3):
+        with pytest.raises(OutboxFullError):
+            outbox.append(outboxes.message(f"lost_{n}"))
+    disk.take = None
+    outbox.append(outboxes.message("item_1"))
+    reader = JournalReader(outbox.journal)
+
+    lost, after = (entry.record for entry in reader.read(reader.start()))
+    assert (lost["fromSeq"], lost["toSeq"], lost["reason"]) == (0, 2, "outbox_full")
+    assert after["seq"] == 3
 
 
 def test_a_full_journal_still_takes_the_end(outboxes: Outboxes) -> None:

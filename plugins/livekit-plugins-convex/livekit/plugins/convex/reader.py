@@ -89,8 +89,10 @@ class JournalReader:
             seq = record["seq"]
             if seq < expected:
                 continue
-            if seq > expected and not batch.add(
-                self._lost(expected, seq - 1, record["createdAt"], offset)
+            # A loss that the outbox announced covers the numbers before its own.
+            begins = record["fromSeq"] if record["kind"] == "lost" else seq
+            if begins > expected and not batch.add(
+                self._lost(expected, begins - 1, record["createdAt"], offset)
             ):
                 break
             if not batch.add(Entry(seq, record, 0 if line is None else len(line), end)):
