@@ -130,7 +130,7 @@ def keys() -> None:
     try:
         key = settings.agent_key() if settings.convex_agent_key else AgentKey.generate()
     except ConfigurationError as error:
-        _refuse([f"{error}; to make another, unset CONVEX_AGENT_KEY first."])
+        _refuse([f"{error}; with CONVEX_AGENT_KEY unset, this command makes a new one."])
     pem = key.pem().strip().replace("\n", "\\n")
     issuer, jwks = key.issuer, key.jwks_data_uri()
     typer.echo("# For the worker. A secret: keep it where only the worker reads it.")
@@ -172,8 +172,8 @@ def readdress(
 ) -> None:
     """Send what waits for one deployment to the deployment in CONVEX_URL instead.
 
-    For lessons held while CONVEX_URL was wrong. A worker that runs delivers them with its next
-    sweep; journals of lessons still being held stay as they are.
+    For lessons held while CONVEX_URL was wrong. A running worker delivers them with its next sweep.
+    Journals of lessons still being held stay as they are.
     """
     from livekit.plugins.convex.recovery import readdress as readdress_journals
     from livekit.plugins.convex.transport import check_url

@@ -117,6 +117,7 @@ def test_an_outbox_that_cannot_be_used_is_refused_at_the_start(
 def test_an_address_that_the_client_refuses_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
+    handed_to_livekit(monkeypatch)
     wrong = {**CONVEX, "CONVEX_URL": "http://a:99999"}
     assert run(monkeypatch, command, **LIVEKIT, **wrong) == 2
     [line] = capsys.readouterr().err.splitlines()
@@ -190,6 +191,14 @@ def test_keys_prints_what_belongs_to_the_key_that_is_set(
     printed = env_lines(capsys.readouterr().out)
     assert printed["AGENT_JWKS"] == key.jwks_data_uri()
     assert printed["AGENT_JWT_ISSUER"] == "https://school.example/agent"
+
+
+def test_keys_says_what_to_do_with_a_key_that_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "keys", CONVEX_AGENT_KEY="-----BEGIN nothing") == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith("with CONVEX_AGENT_KEY unset, this command makes a new one.")
 
 
 def test_check_says_what_is_wrong(
