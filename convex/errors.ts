@@ -25,7 +25,6 @@ export const HOLD_CODES = [
   "unauthenticated",
   "forbidden",
   "student_unknown",
-  "not_found",
 ] as const;
 
 export type PermanentCode = (typeof PERMANENT_CODES)[number];

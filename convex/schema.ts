@@ -79,6 +79,7 @@ export default defineSchema({
   // `status`, `endedAt`, `endReason` and `provisionalEnd` follow from the facts beside them and from
   // the student's runs (model/sessionState.ts), whatever the order in which those arrived.
   sessions: defineTable({
+    /** As its first run named it; that run's id where the name was somebody else's already. */
     sessionKey: v.string(),
     /** The `sub` of the tokens that may write to it. */
     subject: v.string(),

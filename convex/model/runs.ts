@@ -79,7 +79,11 @@ export function recordsAfter(last: number, records: readonly SessionRecord[]): S
   return fresh;
 }
 
-/** Joins the session that a start or resume names. A run carries one session: its first. */
+/**
+ * Joins the session that a start or resume names, or one of its own where that is somebody else's.
+ *
+ * A run carries one session: its first.
+ */
 export async function joinNamedSession(
   ctx: MutationCtx,
   run: Doc<"sessionRuns">,
@@ -97,23 +101,24 @@ export async function joinNamedSession(
   return true;
 }
 
-/**
- * Joins a session of its own, for a run whose start is lost or was set aside.
- *
- * The key is what remains known: a guest's from the token, else the run's id.
- */
+/** Joins a session of its own, for a run whose start is lost or was set aside. */
 export async function joinOwnSession(
   ctx: MutationCtx,
   run: Doc<"sessionRuns">,
   startedAt: number,
 ): Promise<void> {
-  const guest = run.subject.startsWith(GUEST_PREFIX);
   run.startedAt = startedAt;
   run.sessionId = await joinSession(ctx, run, startedAt, {
-    sessionKey: guest ? run.subject.slice(GUEST_PREFIX.length) : run.runId,
+    sessionKey: ownKey(run),
     placeholder: true,
     lesson: null,
   });
+}
+
+/** The key that a run has without being told: a guest's from the token, else the run's id. */
+function ownKey(run: Doc<"sessionRuns">): string {
+  const guest = run.subject.startsWith(GUEST_PREFIX);
+  return guest ? run.subject.slice(GUEST_PREFIX.length) : run.runId;
 }
 
 type NamedLesson = { lessonId: Id<"lessons">; lessonNamedBy: Place };
@@ -130,6 +135,32 @@ function lessonNamedIn(
   return { lessonId, lessonNamedBy: { runStartedAt: createdAt, runId: run.runId, seq } };
 }
 
+/**
+ * The session that a run may join under the key it wants, null where it has to be made.
+ *
+ * A key that is somebody else's leads to a session of the run's own: refused, its journal would be
+ * held for ever, and joined, one would read the other's lesson.
+ *
+ * @throws ConvexError `forbidden` if even the run's id is the key of somebody else's session.
+ */
+async function sessionFor(
+  ctx: MutationCtx,
+  run: Doc<"sessionRuns">,
+  wanted: string,
+): Promise<{ sessionKey: string; session: Doc<"sessions"> | null }> {
+  for (const sessionKey of new Set([wanted, ownKey(run), run.runId])) {
+    const session = await ctx.db
+      .query("sessions")
+      .withIndex("by_sessionKey", (q) => q.eq("sessionKey", sessionKey))
+      .unique();
+    // All rows of a session tell of one student: the token's subject alone does not say whether
+    // that student existed when the session was made.
+    const own = session?.subject === run.subject && session.studentId === run.studentId;
+    if (session === null || own) return { sessionKey, session };
+  }
+  fail({ code: "forbidden", message: "sessions:record: the session belongs to another subject." });
+}
+
 /** Adds a run to the session of that key; makes the session if there is none. */
 async function joinSession(
   ctx: MutationCtx,
@@ -137,12 +168,9 @@ async function joinSession(
   startedAt: number,
   named: { sessionKey: string; placeholder: boolean; lesson: NamedLesson | null },
 ): Promise<Id<"sessions">> {
-  const { sessionKey, placeholder, lesson } = named;
+  const { placeholder, lesson } = named;
   const { subject, studentId, guest, runId } = run;
-  const session = await ctx.db
-    .query("sessions")
-    .withIndex("by_sessionKey", (q) => q.eq("sessionKey", sessionKey))
-    .unique();
+  const { sessionKey, session } = await sessionFor(ctx, run, named.sessionKey);
   if (session === null) {
     const sessionId = await ctx.db.insert("sessions", {
       sessionKey,
@@ -170,9 +198,6 @@ async function joinSession(
     });
     return sessionId;
   }
-  if (session.subject !== subject) {
-    fail({ code: "forbidden", message: "sessions:record: the session belongs to another subject." });
-  }
   const latest =
     startedAt > session.lastRunStartedAt ||
     (startedAt === session.lastRunStartedAt && runId > session.lastRunId);
@@ -183,24 +208,7 @@ async function joinSession(
     ...(latest ? { lastRunId: runId, lastRunStartedAt: startedAt } : {}),
     ...(namedEarlier(lesson, session) ? lesson : {}),
   });
-  if (session.studentId === undefined && studentId !== undefined) {
-    await adopt(ctx, session._id, studentId);
-  }
   return session._id;
-}
-
-/** Gives the session to the token's student, who did not exist when an earlier run was folded. */
-async function adopt(
-  ctx: MutationCtx,
-  sessionId: Id<"sessions">,
-  studentId: Id<"students">,
-): Promise<void> {
-  const live = await ctx.db
-    .query("sessionLive")
-    .withIndex("by_sessionId", (q) => q.eq("sessionId", sessionId))
-    .unique();
-  await ctx.db.patch("sessions", sessionId, { studentId, guest: undefined });
-  if (live !== null) await ctx.db.patch("sessionLive", live._id, { studentId, guest: undefined });
 }
 
 function namedEarlier(lesson: NamedLesson | null, session: Doc<"sessions">): boolean {

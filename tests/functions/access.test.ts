@@ -7,11 +7,14 @@ import {
   agentOf,
   agentOfGuest,
   deployment,
+  dump,
   message,
   record,
   refusal,
+  resumed,
   rows,
   seed,
+  sessionEnded,
   started,
   student,
 } from "./helpers.ts";
@@ -156,28 +159,99 @@ describe("a guest", () => {
     expect(await rows(t, "messages")).toHaveLength(1);
   });
 
-  test("becomes the student when a later run finds the student there", async () => {
+  test("stays a guest when the student is imported later, whose next run is a session apart", async () => {
     const t = deployment();
     const { studentId } = await seed(t);
     const { _id, _creationTime, ...kept } = (await rows(t, "students"))[0] ?? { name: "" };
     await t.run(async (ctx) => {
       await ctx.db.delete(studentId);
     });
-    await record(agentOf(t, studentId), "run_a", [started(0, 0, "s1")]);
-    // Restored from a back-up, a row keeps its id; here it gets a new one, named by the same token.
-    const restored = await t.run(async (ctx) => ctx.db.insert("students", kept as never));
+    const lesson = (itemId: string) => [started(0, 0, "s1"), message(1, 1, itemId, "hi")];
+    await record(agentOf(t, studentId), "run_a", lesson("a"));
+    // Imported, a row keeps its id; here it gets a new one, named by the same subject.
+    const imported = await t.run(async (ctx) => ctx.db.insert("students", kept as never));
     const agent = t.withIdentity({
       issuer: ISSUER,
       subject: `student:${studentId}`,
       role: "agent",
-      student_id: restored,
+      student_id: imported,
     });
 
-    await record(agent, "run_b", [started(0, 100, "s1")]);
+    await record(agent, "run_b", lesson("b"));
 
-    const [session] = await rows(t, "sessions");
-    expect(session).toMatchObject({ studentId: restored, runs: 2 });
-    expect(session).not.toHaveProperty("guest");
-    expect((await rows(t, "sessionLive"))[0]).toMatchObject({ studentId: restored });
+    const guest = `unknown:${studentId}`;
+    for (const table of ["sessionRuns", "sessions", "sessionLive", "messages"] as const) {
+      const found = await rows(t, table);
+      expect(found.map((row) => row.guest)).toEqual([guest, undefined]);
+      expect(found.map((row) => row.studentId)).toEqual([undefined, imported]);
+    }
+  });
+});
+
+describe("a session key that is somebody else's", () => {
+  /** The lesson `s1` of the demo's student, and all that is stored of it. */
+  async function taken() {
+    const t = deployment();
+    const owner = agentOf(t, (await seed(t)).studentId);
+    await record(owner, "run_a", [started(0, 0, "s1"), message(1, 1, "a", "mine")]);
+    return { t, owner, before: await dump(t) };
+  }
+
+  const OTHERS: [who: string, as: (t: Deployment) => Client | Promise<Client>][] = [
+    ["another student", async (t) => agentOf(t, await addStudent(t))],
+    ["a guest of that key", (t) => agentOfGuest(t, "s1")],
+    ["a guest who names it", (t) => agentOfGuest(t, "run_b")],
+  ];
+
+  test.each(OTHERS)("%s: their run becomes a session of its own", async (_who, as) => {
+    const { t, owner, before } = await taken();
+    const other = await as(t);
+
+    const records = [started(0, 10, "s1"), message(1, 11, "b", "theirs"), sessionEnded(2, 12)];
+    expect(await record(other, "run_b", records)).toBe(2);
+
+    const page = { paginationOpts: PAGE };
+    const theirs = await other.query(api.messages.list, { sessionKey: "run_b", ...page });
+    expect(theirs.page.map((row) => row.text)).toEqual(["theirs"]);
+    const session = await other.query(api.sessions.get, { sessionKey: "run_b" });
+    expect(session).toMatchObject({ status: "ended", messageCount: 1, runs: 1 });
+    // Nothing of it is in the other's lesson, and neither reads the other's.
+    const mine = await owner.query(api.messages.list, { sessionKey: "s1", ...page });
+    expect(mine.page.map((row) => row.text)).toEqual(["mine"]);
+    const after = await dump(t);
+    for (const table of ["sessions", "sessionLive", "sessionRuns", "messages"]) {
+      expect(after[table]).toHaveLength(2);
+      expect(after[table]?.[0]).toEqual(before[table]?.[0]);
+    }
+    for (const [reader, sessionKey] of [[other, "s1"], [owner, "run_b"]] as const) {
+      const call = reader.query(api.sessions.get, { sessionKey });
+      expect(await refusal(call)).toMatchObject({ code: "forbidden" });
+    }
+  });
+
+  test("a resume of theirs does not complete or reopen it either", async () => {
+    const { t, owner } = await taken();
+    await record(owner, "run_a", [sessionEnded(2, 2)]);
+    const [before] = await rows(t, "sessions");
+    const other = agentOf(t, await addStudent(t));
+
+    await record(other, "run_b", [resumed(0, 10, "s1"), message(1, 11, "b", "theirs")]);
+
+    expect((await rows(t, "sessions"))[0]).toEqual(before);
+    expect(await other.query(api.sessions.get, { sessionKey: "run_b" })).toMatchObject({
+      status: "active",
+    });
+  });
+
+  test("even the run's id: forbidden, and nothing of it is kept", async () => {
+    const t = deployment();
+    await record(agentOf(t, (await seed(t)).studentId), "run_a", [started(0, 0, "run_b")]);
+    const other = agentOf(t, await addStudent(t));
+    const before = await dump(t);
+
+    const call = record(other, "run_b", [started(0, 10, "run_b")]);
+
+    expect(await refusal(call)).toMatchObject({ code: "forbidden" });
+    expect(await dump(t)).toEqual(before);
   });
 });

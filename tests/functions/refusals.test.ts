@@ -15,14 +15,12 @@ import {
   T0,
   addStudent,
   agentOf,
-  agentOfGuest,
   deployment,
   dump,
   make,
   message,
   record,
   refusal,
-  rows,
   seed,
   started,
   transcript,
@@ -210,17 +208,6 @@ describe("a call that may succeed later", () => {
 
     expect(await dump(t)).toEqual(before);
     expect(await record(owner, "run_a", [message(1, 1, "i", "hi")])).toBe(1);
-  });
-
-  test("a session of another subject: forbidden", async () => {
-    const t = deployment();
-    const { studentId } = await seed(t);
-    await record(agentOf(t, studentId), "run_a", [started(0, 0, "s1")]);
-    for (const other of [agentOf(t, await addStudent(t)), agentOfGuest(t, "s1")]) {
-      const call = record(other, "run_b", [started(0, 10, "s1")]);
-      expect(await refusal(call)).toMatchObject({ code: "forbidden" });
-    }
-    expect(await rows(t, "sessionRuns")).toHaveLength(1);
   });
 
   test("no permanent code among the codes that hold", () => {
