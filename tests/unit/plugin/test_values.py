@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, strategies as st
 from livekit.plugins import convex
 
-from livekit.plugins.convex.values import decode, dump_json, encode_args, load_json
+from livekit.plugins.convex.values import (
+    JsonArgs,
+    decode,
+    dump_json,
+    encode_args,
+    encode_call,
+    load_json,
+)
 
 NAMES = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=8).filter(
     lambda name: not name.startswith("$")
@@ -20,6 +27,12 @@ VALUES = st.recursive(
     | st.text()
     | st.binary()
     | st.integers(-(2**63), 2**63 - 1).map(convex.ConvexInt64),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4),
+)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4),
 )
 
@@ -42,6 +55,16 @@ def same(left: object, right: object) -> bool:
 @given(st.dictionaries(NAMES, VALUES, max_size=4))
 def test_every_value_comes_back_as_it_was_sent(args: dict[str, object]) -> None:
     assert same(args, over_the_wire(args))
+
+
+@given(st.dictionaries(NAMES, JSON_VALUES, max_size=4))
+def test_what_was_json_already_arrives_as_if_it_had_been_looked_at(args: dict[str, object]) -> None:
+    looked_at = load_json(encode_call("a:b", args))
+    taken = load_json(encode_call("a:b", JsonArgs(args)))
+
+    assert isinstance(looked_at, dict) and isinstance(taken, dict)
+    assert taken.keys() == looked_at.keys() == {"path", "args", "format"}
+    assert same(decode(taken), decode(looked_at))
 
 
 def test_what_python_has_more_of_becomes_the_nearest_convex_value() -> None:

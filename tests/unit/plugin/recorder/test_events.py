@@ -88,6 +88,28 @@ async def test_one_line_records_a_whole_session(
     assert recorder.stats.delivered == recorder.stats.appended == 8
 
 
+async def test_records_are_looked_at_once_when_they_are_stored(
+    attach: Callable[..., SessionRecorder],
+    session: AgentSession[Any],
+    folding: FoldingConvex,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Looking at a batch again before it is sent would stop the audio for 2 ms."""
+    looked_at: list[str] = []
+
+    def encode_args(function: str, args: Any) -> Any:
+        looked_at.append(function)
+        return args
+
+    monkeypatch.setattr("livekit.plugins.convex.values.encode_args", encode_args)
+    recorder = attach()
+    session.emit("conversation_item_added", said("user", "Hello"))
+    await recorder.aclose(timeout_s=10.0)
+
+    assert folding.kinds() == ["sessionStarted", "message", "runEnded"]
+    assert "sessions:record" not in looked_at
+
+
 async def test_a_lesson_that_really_runs_is_recorded_as_livekit_remembers_it(
     ctx: JobContext, client: AsyncConvexClient, folding: FoldingConvex, tmp_path: Path
 ) -> None:

@@ -21,7 +21,7 @@ from .errors import AuthenticationError, FunctionError, RequestTimeoutError, Tra
 from .subscription import Subscription
 from .sync import SyncConnection
 from .transport import Reply, Transport
-from .values import ConvexValue, decode, dump_json, encode_args
+from .values import ConvexValue, decode, encode_args, encode_call
 
 DEFAULT_TIMEOUT_S = 5.0
 
@@ -187,14 +187,7 @@ class AsyncConvexClient:
     ) -> ConvexValue:
         self._check_usable()
         deadline_s = self._timeout_s if timeout_s is None else _positive(timeout_s)
-        body = dump_json(
-            {
-                "path": function,
-                "args": encode_args(function, args),
-                # Without it the answer's int64, bytes and NaN would come as lossy strings.
-                "format": "convex_encoded_json",
-            }
-        ).encode()
+        body = encode_call(function, args)
         try:
             async with asyncio.timeout(deadline_s) as deadline:
                 reply = await self._authenticated_call(kind, function, body)

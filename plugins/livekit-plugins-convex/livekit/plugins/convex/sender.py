@@ -17,6 +17,7 @@ from .log import logger
 from .outbox import Outbox
 from .reader import Entry, JournalReader, Position
 from .records import SetAsideRecord
+from .values import JsonArgs
 
 RECORD = "sessions:record"
 
@@ -184,11 +185,11 @@ class Sender:
         )
 
     async def _send(self, batch: list[Entry]) -> Held | None:
-        args = {
-            "version": self.journal.header.record_version,
-            "runId": self.journal.header.run_id,
-            "records": [self._tombstone(entry) or entry.record for entry in batch],
-        }
+        args = JsonArgs(
+            version=self.journal.header.record_version,
+            runId=self.journal.header.run_id,
+            records=[self._tombstone(entry) or entry.record for entry in batch],
+        )
         try:
             reply = await self._client.mutation(RECORD, args, timeout_s=self._timeout_s)
         except FunctionError as error:

@@ -20,6 +20,8 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
+import msgspec
+
 from convex import ConvexInt64, convex_to_json, json_to_convex
 
 from .errors import EncodingError
@@ -45,6 +47,27 @@ def encode_args(function: str, args: Mapping[str, object] | None) -> object:
         raise EncodingError(f"{function}: args is not a mapping of names to values", path="args")
     _check(function, given, "args", 0)
     return convex_to_json(given)
+
+
+class JsonArgs(dict[str, object]):
+    """Arguments that were read from JSON of our own: nothing to check or convert.
+
+    For the delivery, whose records were looked at when they were stored. Looking at 64 of them
+    again costs 2 ms on the loop that carries the audio.
+    """
+
+
+def encode_call(function: str, args: Mapping[str, object] | None) -> bytes:
+    """The body of a request that calls `function`.
+
+    Raises:
+        EncodingError: as `encode_args`.
+    """
+    # Without the format the answer's int64, bytes and NaN would come as lossy strings.
+    document = {"path": function, "args": args, "format": "convex_encoded_json"}
+    if isinstance(args, JsonArgs):
+        return msgspec.json.encode(document)
+    return dump_json({**document, "args": encode_args(function, args)}).encode()
 
 
 def decode(value: object) -> ConvexValue:
