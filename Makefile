@@ -2,7 +2,7 @@
 PYTHON ?= python3
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-python test-functions check fix codegen check-docker verify lock clean .node .python
+.PHONY: help setup demo dev test test-python test-functions check fix bench-freeze codegen check-docker verify lock clean .node .python
 
 export PATH := $(CURDIR)/.tools/bin:$(CURDIR)/.venv/bin:$(PATH)
 
@@ -37,6 +37,9 @@ check: .python .node ## Lint, types, import direction: ruff, mypy, import-linter
 fix: .python ## Format the Python code and mend what ruff can mend
 	ruff check --fix .
 	ruff format .
+
+bench-freeze: setup ## Measure how long the official Python client stops the event loop, beside ours
+	@python benchmarks/official_client_freeze.py
 
 codegen: setup ## Make convex/_generated anew, by the real convex command against convex-local
 	@python scripts/codegen.py

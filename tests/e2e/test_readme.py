@@ -81,6 +81,12 @@ def test_command(command: str) -> None:
             assert done.returncode == 0, done.stderr
             folders = {Path(line).parent for line in done.stdout.splitlines()}
             assert folders == {ROOT / ".tools/bin", ROOT / ".venv/bin"}
+        case ["make", "bench-freeze"]:
+            done = run(words)
+            assert done.returncode == 0, done.stderr
+            gaps = json.loads(done.stdout.splitlines()[-1])["longest_gap_ms"]
+            assert list(gaps)[0] == "nothing"
+            assert len(gaps) == 3
         case ["make", "setup"]:
             assert run(words).returncode == 0
             again = run(words)
