@@ -85,8 +85,7 @@ def test_command(command: str) -> None:
             done = run(words)
             assert done.returncode == 0, done.stderr
             gaps = json.loads(done.stdout.splitlines()[-1])["longest_gap_ms"]
-            assert list(gaps)[0] == "nothing"
-            assert len(gaps) == 3
+            assert {"nothing", "AsyncConvexClient.query"} < set(gaps)
         case ["make", "setup"]:
             assert run(words).returncode == 0
             again = run(words)
