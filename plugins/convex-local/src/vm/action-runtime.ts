@@ -42,6 +42,9 @@ export class ActionRuntime {
       name: code.filename,
       env,
       ownPromises: false,
+      log: (level, values) => {
+        this.running.getStore()?.logs.add(level, values);
+      },
       globals: {
         fetch,
         crypto,
@@ -61,7 +64,6 @@ export class ActionRuntime {
         CompressionStream,
         DecompressionStream,
         require: createRequire(path.join(functionsDir, "_.js")),
-        console: this.console(),
         Convex: this.syscalls(),
       },
     });
@@ -125,26 +127,6 @@ export class ActionRuntime {
           throw Object.assign(new Error(error.message), { data: error.data });
         }
       },
-    });
-  }
-
-  private console(): unknown {
-    const logger =
-      (level: string) =>
-      (...values: unknown[]): void => {
-        this.running.getStore()?.logs.add(level, values);
-      };
-    return Object.freeze({
-      log: logger("LOG"),
-      debug: logger("DEBUG"),
-      info: logger("INFO"),
-      warn: logger("WARN"),
-      error: logger("ERROR"),
-      trace: logger("LOG"),
-      dir: logger("LOG"),
-      time: () => undefined,
-      timeLog: () => undefined,
-      timeEnd: () => undefined,
     });
   }
 }

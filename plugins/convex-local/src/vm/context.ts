@@ -47,13 +47,19 @@ export interface ContextOptions {
   name: string;
   env: Readonly<Record<string, string>>;
   globals?: Record<string, unknown>;
+  /** Gets what the code says through `console`; without it nobody listens. */
+  log?: (level: string, values: unknown[]) => void;
   /** Drain the context's own promises before each entry returns; else they join the process's. */
   ownPromises: boolean;
 }
 
 export function createContext(options: ContextOptions): vm.Context {
   const context = vm.createContext(
-    { ...sharedGlobals(options.env), ...options.globals },
+    {
+      ...sharedGlobals(options.env),
+      console: consoleOf(options.log ?? (() => undefined)),
+      ...options.globals,
+    },
     {
       name: options.name,
       ...(options.ownPromises ? { microtaskMode: "afterEvaluate" as const } : {}),
@@ -61,6 +67,27 @@ export function createContext(options: ContextOptions): vm.Context {
   );
   vm.runInContext("globalThis.self = globalThis", context);
   return context;
+}
+
+/** The console of Convex's runtime; its timers say nothing. */
+function consoleOf(log: NonNullable<ContextOptions["log"]>): unknown {
+  const logger =
+    (level: string) =>
+    (...values: unknown[]): void => {
+      log(level, values);
+    };
+  return Object.freeze({
+    log: logger("LOG"),
+    debug: logger("DEBUG"),
+    info: logger("INFO"),
+    warn: logger("WARN"),
+    error: logger("ERROR"),
+    trace: logger("LOG"),
+    dir: logger("LOG"),
+    time: () => undefined,
+    timeLog: () => undefined,
+    timeEnd: () => undefined,
+  });
 }
 
 /** Lines that a function logs, in the form clients print: `[LOG] 'text' 1`. */

@@ -13,7 +13,6 @@ export interface UdfHost {
   /** As `syscall`, or a number: the answer comes with a later `Resume` of that number. */
   asyncSyscall(operation: string, args: string): string | number;
   settle(result: string | null, thrown: string | null): void;
-  log(level: string, values: unknown[]): void;
   /** What to do now that the context has been entered. */
   job(): UdfJob;
 }
@@ -146,21 +145,4 @@ export function installUdfGlobals(
   for (const name of ["clearTimeout", "clearInterval", "clearImmediate"]) {
     scope[name] = () => undefined;
   }
-  const logger =
-    (level: string) =>
-    (...values: unknown[]): void => {
-      host.log(level, values);
-    };
-  scope["console"] = Object.freeze({
-    log: logger("LOG"),
-    debug: logger("DEBUG"),
-    info: logger("INFO"),
-    warn: logger("WARN"),
-    error: logger("ERROR"),
-    trace: logger("LOG"),
-    dir: logger("LOG"),
-    time: () => undefined,
-    timeLog: () => undefined,
-    timeEnd: () => undefined,
-  });
 }

@@ -132,7 +132,14 @@ class Slot {
   private failure: { error: unknown } | null = null;
 
   constructor(script: vm.Script, name: string, env: Readonly<Record<string, string>>) {
-    this.context = createContext({ name, env, ownPromises: true });
+    this.context = createContext({
+      name,
+      env,
+      ownPromises: true,
+      log: (level, values) => {
+        this.current?.logs.add(level, values);
+      },
+    });
     const install = vm.runInContext(`(${installUdfGlobals.toString()})`, this.context, {
       filename: "convex-local-globals",
     }) as typeof installUdfGlobals;
@@ -251,9 +258,6 @@ class Slot {
       settle: (result, thrown) => {
         this.outcome =
           result === null ? { thrown: JSON.parse(thrown ?? "{}") as Thrown } : { result };
-      },
-      log: (level, values) => {
-        this.current?.logs.add(level, values);
       },
       job: () => this.job as UdfJob,
     };
