@@ -96,6 +96,7 @@ def test_logs_and_events_are_handed_on(program: Path) -> None:
 
 
 def test_closing_leaves_no_pipe_open(program: Path) -> None:
+    gc.collect()  # what earlier tests left behind is not this one's
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         local = ConvexLocal.start()
