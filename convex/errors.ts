@@ -27,12 +27,26 @@ export const HOLD_CODES = [
   "student_unknown",
 ] as const;
 
+/** The student was erased: the worker deletes the journal, nothing of it may come back. */
+export const ERASED = "erased";
+
+/** Refusals of calls that pages and the command line make. */
+export const CALL_CODES = [
+  "not_found",
+  "already_exists",
+  "still_in_use",
+  "invalid_value",
+  "invitation_invalid",
+  "not_configured",
+] as const;
+
 export type PermanentCode = (typeof PERMANENT_CODES)[number];
 export type HoldCode = (typeof HOLD_CODES)[number];
+export type CallCode = (typeof CALL_CODES)[number];
 
 /** What a thrown `ConvexError` carries in `data`. An absent field is an absent key. */
 export type ErrorData = {
-  code: PermanentCode | HoldCode;
+  code: PermanentCode | HoldCode | CallCode | typeof ERASED;
   /** For people: names the function or field and the remedy, never what a student said. */
   message: string;
   /** The record that is refused, or that follows a hole. */

@@ -34,3 +34,13 @@ export const MIN_INSTANT_MS = 1_577_836_800_000;
 
 /** 2100-01-01. An instant in microseconds instead of milliseconds lies above it. */
 export const MAX_INSTANT_MS = 4_102_444_800_000;
+
+/** What only Convex has to know; times are milliseconds, sizes UTF-8 bytes. */
+export const SCHOOL = {
+  /** Slides in one set. */
+  maxSlides: 32,
+  /** A session is resumed within this time of what was last seen of it, and settled after it. */
+  resumeGraceMs: 15 * 60_000,
+  /** Without a record for this long, an active session is taken for dead: provisionally. */
+  leaseMs: 10 * 60_000,
+} as const;

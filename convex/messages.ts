@@ -24,7 +24,7 @@ export const list = studentQuery({
   args: { sessionKey: v.string(), paginationOpts: paginationOptsValidator },
   returns: paginationResultValidator(vMessage),
   handler: async (ctx, { sessionKey, paginationOpts }) => {
-    const session = await findSession(ctx, ctx.caller, sessionKey);
+    const session = await findSession(ctx, ctx.about, sessionKey);
     if (session === null) return { page: [], isDone: true, continueCursor: "" };
     const numItems = Math.min(paginationOpts.numItems, MAX_PAGE_ITEMS);
     const result = await ctx.db

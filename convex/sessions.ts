@@ -8,7 +8,8 @@ import { RECORD_VERSIONS } from "./limits";
 import { foldBatch } from "./model/fold";
 import { findSession, toSession } from "./model/sessions";
 import { loadPlan } from "./model/students";
-import { vPlan, vRecord, vSession } from "./validators";
+import { vPlan } from "./schoolValidators";
+import { vRecord, vSession } from "./validators";
 
 /**
  * Fold the next records of one run into the tables.
@@ -67,7 +68,7 @@ export const get = studentQuery({
   args: { sessionKey: v.string() },
   returns: v.union(vSession, v.null()),
   handler: async (ctx, { sessionKey }) => {
-    const session = await findSession(ctx, ctx.caller, sessionKey);
+    const session = await findSession(ctx, ctx.about, sessionKey);
     return session === null ? null : await toSession(ctx, session);
   },
 });

@@ -5,7 +5,7 @@
 import { v } from "convex/values";
 import { agentQuery, requireStudent } from "./functions";
 import { loadTutoringContext } from "./model/students";
-import { vTutoringContext } from "./validators";
+import { vTutoringContext } from "./learningValidators";
 
 /**
  * Everything the tutor knows before the first word, in one bounded query.

@@ -1,5 +1,5 @@
 /**
- * Shapes on the wire and in the tables. Types come from them with `Infer`.
+ * Shapes of sessions, on the wire and in the tables. Types come from them with `Infer`.
  *
  * Instants are milliseconds since the epoch, durations are milliseconds and end in `Ms`.
  * An optional field that has no value is an absent key, never null.
@@ -7,102 +7,7 @@
  */
 import { v } from "convex/values";
 import type { Infer } from "convex/values";
-
-// ---------------------------------------------------------------------------------------------
-// Lessons and students
-
-/** CEFR level. */
-export const vLevel = v.union(
-  v.literal("A1"),
-  v.literal("A2"),
-  v.literal("B1"),
-  v.literal("B2"),
-  v.literal("C1"),
-  v.literal("C2"),
-);
-export type Level = Infer<typeof vLevel>;
-
-export const vLessonKind = v.union(v.literal("guided"), v.literal("conversation"));
-
-export const vSlide = v.object({ title: v.string(), text: v.string() });
-
-/** How a student likes to be taught; `speechRate` 1 is the voice's own pace. */
-export const vPreferences = v.object({
-  speechRate: v.number(),
-  nativeLanguageHelp: v.boolean(),
-  correctionStyle: v.union(
-    v.literal("gentle"),
-    v.literal("every_error"),
-    v.literal("at_the_end"),
-  ),
-});
-export type Preferences = Infer<typeof vPreferences>;
-
-/** A lesson with its slides, as the tutor holds it in memory. `language` is BCP 47. */
-export const vLesson = v.object({
-  lessonId: v.id("lessons"),
-  title: v.string(),
-  level: vLevel,
-  language: v.string(),
-  kind: vLessonKind,
-  /** At most 16. */
-  objectives: v.array(v.string()),
-  /** At most 64. */
-  targetWords: v.array(v.string()),
-  /** At most 32. */
-  slides: v.array(vSlide),
-});
-export type Lesson = Infer<typeof vLesson>;
-
-/** What others may change while a lesson runs. */
-export const vPlan = v.object({ preferences: vPreferences, lesson: v.union(vLesson, v.null()) });
-export type Plan = Infer<typeof vPlan>;
-
-export const vProgressStatus = v.union(v.literal("started"), v.literal("completed"));
-
-/** What the tutor knows before the first word. */
-export const vTutoringContext = v.object({
-  student: v.object({
-    studentId: v.id("students"),
-    name: v.string(),
-    level: vLevel,
-    nativeLanguage: v.string(),
-    targetLanguage: v.string(),
-    /** IANA name. */
-    timeZone: v.string(),
-    /** At most 8. */
-    goals: v.array(v.string()),
-    /** At most 8. */
-    interests: v.array(v.string()),
-  }),
-  preferences: vPreferences,
-  lesson: v.union(vLesson, v.null()),
-  progress: v.union(
-    v.object({
-      /** Counted up to 200. */
-      lessonsCompleted: v.number(),
-      /** The progress in the lesson asked for; absent when it was never studied. */
-      thisLesson: v.optional(
-        v.object({
-          status: vProgressStatus,
-          timesStudied: v.number(),
-          lastStudiedAt: v.number(),
-        }),
-      ),
-    }),
-    v.null(),
-  ),
-  lastSession: v.union(
-    v.object({
-      startedAt: v.number(),
-      endedAt: v.optional(v.number()),
-      lessonTitle: v.optional(v.string()),
-      messageCount: v.number(),
-    }),
-    v.null(),
-  ),
-});
-export type TutoringContext = Infer<typeof vTutoringContext>;
+import { vTutoringRecord } from "./learningValidators";
 
 // ---------------------------------------------------------------------------------------------
 // Records: what one run learns, in the order of `seq`
@@ -145,7 +50,12 @@ export const vModelUsage = v.object({
 export type ModelUsage = Infer<typeof vModelUsage>;
 
 export const vSessionStarted = v.object({ kind: v.literal("sessionStarted"), ...startFields });
-export const vSessionResumed = v.object({ kind: v.literal("sessionResumed"), ...startFields });
+/** `lastSeenAt`: the last that the resuming run knows of the session; it decides about the grace. */
+export const vSessionResumed = v.object({
+  kind: v.literal("sessionResumed"),
+  ...startFields,
+  lastSeenAt: v.optional(v.number()),
+});
 
 /** A committed chat item. The same `itemId` again is a newer snapshot of it. */
 export const vMessageRecord = v.object({
@@ -248,6 +158,7 @@ export const vRecord = v.union(
   vRunEnded,
   vLostRecord,
   vSetAsideRecord,
+  ...vTutoringRecord.members,
 );
 export type SessionRecord = Infer<typeof vRecord>;
 /** The record of one kind, as `RecordOf<"message">`. */
@@ -272,6 +183,9 @@ export const vSession = v.object({
   provisionalEnd: v.boolean(),
   /** Committed messages, without provisional transcripts. */
   messageCount: v.number(),
+  /** Errors that Emma noted, and those of them that the student then said right. */
+  errorsDetected: v.number(),
+  errorsCorrected: v.number(),
   /** Attempts that carried the session so far. */
   runs: v.number(),
 });
@@ -311,17 +225,55 @@ export const vEnd = v.object({
 });
 export type End = Infer<typeof vEnd>;
 
-export const vEventType = v.union(v.literal("tool_call"), v.literal("error"));
-
-export const vEventData = v.union(
-  v.object({
-    callId: v.string(),
-    name: v.string(),
-    arguments: v.string(),
-    output: v.optional(v.string()),
-    isError: v.boolean(),
-  }),
-  v.object({ source: v.string(), errorType: v.string(), recoverable: v.boolean() }),
+/** The first two come from the fold and are exact; the others are telemetry and may miss some. */
+export const vEventType = v.union(
+  v.literal("tool_call"),
+  v.literal("error"),
+  v.literal("page_opened"),
+  v.literal("connection_changed"),
+  v.literal("device_failed"),
+  v.literal("measured"),
 );
 
-export const vTombstoneCause = v.union(v.literal("lost"), v.literal("setAside"));
+export const vToolCallEvent = v.object({
+  callId: v.string(),
+  name: v.string(),
+  arguments: v.string(),
+  output: v.optional(v.string()),
+  isError: v.boolean(),
+});
+export const vErrorEvent = v.object({
+  source: v.string(),
+  errorType: v.string(),
+  recoverable: v.boolean(),
+});
+export const vPageOpenedEvent = v.object({ page: v.string() });
+export const vConnectionChangedEvent = v.object({
+  quality: v.union(
+    v.literal("excellent"),
+    v.literal("good"),
+    v.literal("poor"),
+    v.literal("lost"),
+  ),
+});
+export const vDeviceFailedEvent = v.object({
+  device: v.union(v.literal("microphone"), v.literal("speaker"), v.literal("camera")),
+  errorType: v.string(),
+});
+/** A number of the worker's or the page's own; `unit` as "ms" or "bytes". */
+export const vMeasuredEvent = v.object({ name: v.string(), value: v.number(), unit: v.string() });
+
+export const vEventData = v.union(
+  vToolCallEvent,
+  vErrorEvent,
+  vPageOpenedEvent,
+  vConnectionChangedEvent,
+  vDeviceFailedEvent,
+  vMeasuredEvent,
+);
+
+export const vTombstoneCause = v.union(
+  v.literal("lost"),
+  v.literal("setAside"),
+  v.literal("erased"),
+);

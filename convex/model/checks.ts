@@ -10,6 +10,7 @@ import {
   MAX_TEXT_BYTES,
   MAX_USAGE_MODELS,
   MIN_INSTANT_MS,
+  SCHOOL,
 } from "../limits";
 import type { SessionRecord } from "../validators";
 import { utf8Length } from "./text";
@@ -22,6 +23,10 @@ type Checks = {
   finite: (field: string, value: number | undefined) => void;
   /** A finite number that is not negative. */
   amount: (field: string, value: number | undefined) => void;
+  /** From 0 to 1. */
+  share: (field: string, value: number) => void;
+  /** A whole number from 0, below `limit`. */
+  index: (field: string, value: number, limit: number) => void;
   items: (field: string, count: number, limit: number) => void;
 };
 
@@ -78,6 +83,25 @@ function checksOf(record: SessionRecord): Checks {
     },
     amount: (field, value) => {
       number(field, value, 0);
+    },
+    share: (field, value) => {
+      number(field, value, 0);
+      if (value <= 1) return;
+      refuse(record, {
+        code: "number_out_of_range",
+        field,
+        problem: `is ${value}; the most is 1`,
+        limit: 1,
+      });
+    },
+    index: (field, value, limit) => {
+      if (Number.isSafeInteger(value) && value >= 0 && value < limit) return;
+      refuse(record, {
+        code: "number_out_of_range",
+        field,
+        problem: `is ${value}; it must be a whole number from 0, below ${limit}`,
+        limit,
+      });
     },
     items: (field, count, limit) => {
       if (count <= limit) return;
@@ -163,6 +187,33 @@ export function checkRecord(record: SessionRecord): void {
       check.name("code", record.code);
       check.name("field", record.field);
       check.name("ofKind", record.ofKind);
+      return;
+    case "correction":
+      check.name("correctionId", record.correctionId);
+      check.name("itemId", record.itemId);
+      check.name("said", record.said);
+      check.name("target", record.target);
+      check.name("explanation", record.explanation);
+      return;
+    case "wordIntroduced":
+      check.name("word", record.word);
+      check.name("language", record.language);
+      check.name("meaning", record.meaning);
+      check.name("example", record.example);
+      return;
+    case "wordReviewed":
+      check.name("word", record.word);
+      check.name("language", record.language);
+      return;
+    case "exerciseResult":
+      check.name("exerciseId", record.exerciseId);
+      check.name("answer", record.answer);
+      check.share("score", record.score);
+      return;
+    case "slideShown":
+      check.index("slide", record.slide, SCHOOL.maxSlides);
+      return;
+    case "lessonFinished":
       return;
     default:
       record satisfies never;

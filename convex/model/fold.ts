@@ -18,6 +18,7 @@ import { foldMessage, foldTranscript } from "./messages";
 import { findRun, joinNamedSession, joinOwnSession, openRun, recordsAfter } from "./runs";
 import type { JoinedRun } from "./runs";
 import { isLaterEnd, refreshSession, refreshSupersededBy } from "./sessionState";
+import { foldTutoring } from "./tutoring";
 import { addUsage } from "./usage";
 
 /** One call of `sessions:record`. */
@@ -147,8 +148,10 @@ async function foldRecord(fold: Fold, record: SessionRecord): Promise<void> {
       });
       return;
     }
-    default:
-      record satisfies never;
+    default: {
+      const { run, live } = await alive(fold, record);
+      await foldTutoring(ctx, run, live, record);
+    }
   }
 }
 

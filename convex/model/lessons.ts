@@ -3,7 +3,7 @@
  * @module
  */
 import type { QueryCtx } from "../_generated/server";
-import type { Lesson } from "../validators";
+import type { Lesson } from "../schoolValidators";
 
 /** The lesson of that id, or null: unknown, deleted, or an id of another table or deployment. */
 export async function loadLesson(
@@ -15,7 +15,7 @@ export async function loadLesson(
   if (lesson === null) return null;
   const slideSet =
     lesson.slideSetId === undefined ? null : await ctx.db.get("slideSets", lesson.slideSetId);
-  const { _id, title, level, language, kind, objectives, targetWords } = lesson;
+  const { _id, title, level, language, kind, objectives, targetWords, exercises } = lesson;
   return {
     lessonId: _id,
     title,
@@ -25,5 +25,6 @@ export async function loadLesson(
     objectives,
     targetWords,
     slides: slideSet?.slides ?? [],
+    exercises: exercises ?? [],
   };
 }

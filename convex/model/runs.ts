@@ -6,6 +6,7 @@ import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
 import { fail } from "../errors";
 import type { Caller } from "../functions";
+import { emptyHistogram } from "./histogram";
 import type { Place, RecordOf, SessionRecord } from "../validators";
 
 /** A run's row that carries a session. */
@@ -193,6 +194,10 @@ async function joinSession(
       messageCount: 0,
       toolCallCount: 0,
       errorCount: 0,
+      errorsDetected: 0,
+      errorsCorrected: 0,
+      latency: emptyHistogram(),
+      errorKinds: [],
       lastRecordAt: startedAt,
       usage: [],
     });

@@ -6,7 +6,7 @@ import type { Doc } from "../_generated/dataModel";
 import type { QueryCtx } from "../_generated/server";
 import { fail } from "../errors";
 import { maySee } from "../functions";
-import type { Caller } from "../functions";
+import type { About } from "../functions";
 import type { Session } from "../validators";
 
 /**
@@ -16,14 +16,14 @@ import type { Session } from "../validators";
  */
 export async function findSession(
   ctx: QueryCtx,
-  caller: Caller,
+  about: About,
   sessionKey: string,
 ): Promise<Doc<"sessions"> | null> {
   const session = await ctx.db
     .query("sessions")
     .withIndex("by_sessionKey", (q) => q.eq("sessionKey", sessionKey))
     .unique();
-  if (session !== null && !maySee(caller, session)) {
+  if (session !== null && !maySee(about, session)) {
     fail({ code: "forbidden", message: "The session belongs to somebody else." });
   }
   return session;
@@ -44,6 +44,8 @@ export async function toSession(ctx: QueryCtx, session: Doc<"sessions">): Promis
     ...(endReason === undefined ? {} : { endReason }),
     provisionalEnd,
     messageCount: live?.messageCount ?? 0,
+    errorsDetected: live?.errorsDetected ?? 0,
+    errorsCorrected: live?.errorsCorrected ?? 0,
     runs,
   };
 }

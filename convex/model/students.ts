@@ -5,7 +5,8 @@
 import type { Doc, Id } from "../_generated/dataModel";
 import type { QueryCtx } from "../_generated/server";
 import { fail } from "../errors";
-import type { Lesson, Plan, Preferences, TutoringContext } from "../validators";
+import type { TutoringContext } from "../learningValidators";
+import type { Lesson, Plan, Preferences } from "../schoolValidators";
 import { loadLesson } from "./lessons";
 
 /** How a guest is taught, and a student of whom nothing else is known. */

@@ -1,0 +1,5 @@
+/**
+ * Numbers for the school, and telemetry.
+ * @module
+ */
+export {};

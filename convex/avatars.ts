@@ -1,0 +1,5 @@
+/**
+ * Who Emma is in a lesson.
+ * @module
+ */
+export {};

@@ -1,0 +1,207 @@
+/**
+ * Shapes of what a student learns: corrections, words, exercises, progress, and the sums of them.
+ *
+ * Instants are milliseconds since the epoch, durations are milliseconds and end in `Ms`.
+ * An optional field that has no value is an absent key.
+ * @module
+ */
+import { v } from "convex/values";
+import type { Infer } from "convex/values";
+import { vLesson, vLevel, vPreferences } from "./schoolValidators";
+
+// ---------------------------------------------------------------------------------------------
+// Records: what the tutor notes beside the talk itself
+
+const recordFields = { seq: v.number(), createdAt: v.number() };
+
+/** Kinds of error, closed, so that what keeps coming back can be counted. */
+export const vErrorType = v.union(
+  v.literal("tense"),
+  v.literal("verb_form"),
+  v.literal("agreement"),
+  v.literal("article"),
+  v.literal("preposition"),
+  v.literal("pronoun"),
+  v.literal("plural"),
+  v.literal("word_order"),
+  v.literal("word_choice"),
+  v.literal("false_friend"),
+  v.literal("missing_word"),
+  v.literal("register"),
+  v.literal("pronunciation"),
+  v.literal("other"),
+);
+export type ErrorType = Infer<typeof vErrorType>;
+
+/** How much an error hurts: the ear, the sense, or being understood at all. */
+export const vSeverity = v.union(v.literal("minor"), v.literal("moderate"), v.literal("major"));
+
+/** 1 again, 2 hard, 3 good, 4 easy, as FSRS rates. */
+export const vRating = v.union(v.literal(1), v.literal(2), v.literal(3), v.literal(4));
+export type Rating = Infer<typeof vRating>;
+
+/** The same `correctionId` again is a newer snapshot; `repaired`: the student then said it right. */
+export const vCorrectionRecord = v.object({
+  kind: v.literal("correction"),
+  ...recordFields,
+  correctionId: v.string(),
+  itemId: v.optional(v.string()),
+  said: v.string(),
+  target: v.string(),
+  errorType: vErrorType,
+  severity: vSeverity,
+  explanation: v.optional(v.string()),
+  repaired: v.boolean(),
+});
+
+/** A word that the student meets, perhaps not for the first time. `language` is BCP 47. */
+export const vWordIntroducedRecord = v.object({
+  kind: v.literal("wordIntroduced"),
+  ...recordFields,
+  word: v.string(),
+  language: v.string(),
+  meaning: v.optional(v.string()),
+  example: v.optional(v.string()),
+});
+
+/** How well the student knew a word. */
+export const vWordReviewedRecord = v.object({
+  kind: v.literal("wordReviewed"),
+  ...recordFields,
+  word: v.string(),
+  language: v.string(),
+  rating: vRating,
+});
+
+/** One answer to an exercise of the lesson; `score` from 0 to 1. */
+export const vExerciseRecord = v.object({
+  kind: v.literal("exerciseResult"),
+  ...recordFields,
+  exerciseId: v.string(),
+  score: v.number(),
+  answer: v.string(),
+});
+
+/** The slide that is on, counted from 0. */
+export const vSlideShownRecord = v.object({
+  kind: v.literal("slideShown"),
+  ...recordFields,
+  slide: v.number(),
+});
+
+/** The lesson's objectives were reached. */
+export const vLessonFinishedRecord = v.object({
+  kind: v.literal("lessonFinished"),
+  ...recordFields,
+});
+
+export const vTutoringRecord = v.union(
+  vCorrectionRecord,
+  vWordIntroducedRecord,
+  vWordReviewedRecord,
+  vExerciseRecord,
+  vSlideShownRecord,
+  vLessonFinishedRecord,
+);
+export type TutoringRecord = Infer<typeof vTutoringRecord>;
+export type TutoringRecordOf<Kind extends TutoringRecord["kind"]> = Extract<
+  TutoringRecord,
+  { kind: Kind }
+>;
+
+// ---------------------------------------------------------------------------------------------
+// Vocabulary
+
+/** As ts-fsrs names them: 0 new, 1 learning, 2 review, 3 relearning. */
+export const vWordState = v.union(
+  v.literal("new"),
+  v.literal("learning"),
+  v.literal("review"),
+  v.literal("relearning"),
+);
+export type WordState = Infer<typeof vWordState>;
+
+/** An FSRS card without what stands in columns of its own (state, due). */
+export const vCard = v.object({
+  stability: v.number(),
+  difficulty: v.number(),
+  scheduledDays: v.number(),
+  learningSteps: v.number(),
+  reps: v.number(),
+  lapses: v.number(),
+  lastReviewedAt: v.optional(v.number()),
+});
+
+// ---------------------------------------------------------------------------------------------
+// Sums
+
+/** Errors of models and services, by where they came from. */
+export const vErrorKind = v.object({
+  source: v.string(),
+  errorType: v.string(),
+  count: v.number(),
+});
+export type ErrorKind = Infer<typeof vErrorKind>;
+
+/** What one session adds to the sums of its day. */
+export const sessionSums = {
+  durationMs: v.number(),
+  messages: v.number(),
+  errorsDetected: v.number(),
+  errorsCorrected: v.number(),
+  /** Answers by time to their first word, in the buckets of model/histogram.ts. */
+  latency: v.array(v.number()),
+  /** At most 32, further ones are counted as one called "other". */
+  errorKinds: v.array(vErrorKind),
+};
+export const vSessionSums = v.object(sessionSums);
+export type SessionSums = Infer<typeof vSessionSums>;
+
+// ---------------------------------------------------------------------------------------------
+// What readers see
+
+export const vProgressStatus = v.union(v.literal("started"), v.literal("completed"));
+
+/** What the tutor knows before the first word. */
+export const vTutoringContext = v.object({
+  student: v.object({
+    studentId: v.id("students"),
+    name: v.string(),
+    level: vLevel,
+    nativeLanguage: v.string(),
+    targetLanguage: v.string(),
+    /** IANA name. */
+    timeZone: v.string(),
+    /** At most 8. */
+    goals: v.array(v.string()),
+    /** At most 8. */
+    interests: v.array(v.string()),
+  }),
+  preferences: vPreferences,
+  lesson: v.union(vLesson, v.null()),
+  progress: v.union(
+    v.object({
+      /** Counted up to 200. */
+      lessonsCompleted: v.number(),
+      /** The progress in the lesson asked for; absent when it was never studied. */
+      thisLesson: v.optional(
+        v.object({
+          status: vProgressStatus,
+          timesStudied: v.number(),
+          lastStudiedAt: v.number(),
+        }),
+      ),
+    }),
+    v.null(),
+  ),
+  lastSession: v.union(
+    v.object({
+      startedAt: v.number(),
+      endedAt: v.optional(v.number()),
+      lessonTitle: v.optional(v.string()),
+      messageCount: v.number(),
+    }),
+    v.null(),
+  ),
+});
+export type TutoringContext = Infer<typeof vTutoringContext>;

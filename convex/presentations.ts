@@ -1,0 +1,5 @@
+/**
+ * Slide sets.
+ * @module
+ */
+export {};

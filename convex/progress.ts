@@ -1,0 +1,5 @@
+/**
+ * What a student has behind them: lessons, corrections, exercises.
+ * @module
+ */
+export {};

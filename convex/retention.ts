@@ -1,0 +1,5 @@
+/**
+ * Rows that go when their time has come.
+ * @module
+ */
+export {};

@@ -1,0 +1,132 @@
+/**
+ * Shapes of what a school keeps: people, students, lessons, slides, avatars, courses.
+ *
+ * Instants are milliseconds since the epoch. An optional field that has no value is an absent key.
+ * @module
+ */
+import { v } from "convex/values";
+import type { Infer } from "convex/values";
+
+/** CEFR level. */
+export const vLevel = v.union(
+  v.literal("A1"),
+  v.literal("A2"),
+  v.literal("B1"),
+  v.literal("B2"),
+  v.literal("C1"),
+  v.literal("C2"),
+);
+export type Level = Infer<typeof vLevel>;
+
+// ---------------------------------------------------------------------------------------------
+// People
+
+/** What a person of the school may do; students and agents are told by their tokens. */
+export const vUserRole = v.union(
+  v.literal("teacher"),
+  v.literal("guardian"),
+  v.literal("administrator"),
+);
+export type UserRole = Infer<typeof vUserRole>;
+
+/** As which a user may see a student. */
+export const vRelation = v.union(v.literal("teacher"), v.literal("guardian"));
+
+/** A guardian's consent to lessons being recorded: to which text, when, and until when. */
+export const vConsent = v.object({
+  textVersion: v.string(),
+  givenAt: v.number(),
+  withdrawnAt: v.optional(v.number()),
+});
+
+// ---------------------------------------------------------------------------------------------
+// Lessons
+
+export const vLessonKind = v.union(v.literal("guided"), v.literal("conversation"));
+
+/** `notes` are for the tutor alone. */
+export const vSlide = v.object({
+  title: v.string(),
+  text: v.string(),
+  notes: v.optional(v.string()),
+});
+export type Slide = Infer<typeof vSlide>;
+
+export const vExerciseKind = v.union(
+  v.literal("say"),
+  v.literal("fill_in"),
+  v.literal("choose"),
+  v.literal("answer"),
+);
+
+/** `answers` are the accepted ones, none where any sensible answer is; `slide` counts from 0. */
+export const vExercise = v.object({
+  /** Unique in its lesson. */
+  exerciseId: v.string(),
+  kind: vExerciseKind,
+  prompt: v.string(),
+  /** At most 8. */
+  answers: v.array(v.string()),
+  slide: v.optional(v.number()),
+});
+export type Exercise = Infer<typeof vExercise>;
+
+/** A lesson with its slides, as the tutor holds it in memory. `language` is BCP 47. */
+export const vLesson = v.object({
+  lessonId: v.id("lessons"),
+  title: v.string(),
+  level: vLevel,
+  language: v.string(),
+  kind: vLessonKind,
+  /** At most 16. */
+  objectives: v.array(v.string()),
+  /** At most 64. */
+  targetWords: v.array(v.string()),
+  /** At most 32. */
+  slides: v.array(vSlide),
+  /** At most 32. */
+  exercises: v.array(vExercise),
+});
+export type Lesson = Infer<typeof vLesson>;
+
+export const vTeachingStyle = v.union(
+  v.literal("patient"),
+  v.literal("lively"),
+  v.literal("formal"),
+  v.literal("playful"),
+);
+
+// ---------------------------------------------------------------------------------------------
+// Students
+
+/** How a student likes to be taught; `speechRate` 1 is the voice's own pace. */
+export const vPreferences = v.object({
+  speechRate: v.number(),
+  nativeLanguageHelp: v.boolean(),
+  correctionStyle: v.union(
+    v.literal("gentle"),
+    v.literal("every_error"),
+    v.literal("at_the_end"),
+  ),
+});
+export type Preferences = Infer<typeof vPreferences>;
+
+/**
+ * A student's sums over settled sessions.
+ *
+ * The streak is the row of days with a lesson that ends on `lastDay`, in the student's own time
+ * zone; it is broken for whoever reads it later than the day after.
+ */
+export const vTotals = v.object({
+  sessions: v.number(),
+  durationMs: v.number(),
+  messages: v.number(),
+  streakDays: v.number(),
+  /** `YYYY-MM-DD`. */
+  lastDay: v.optional(v.string()),
+});
+export type Totals = Infer<typeof vTotals>;
+
+/** What others may change while a lesson runs. */
+export const vPlan = v.object({ preferences: vPreferences, lesson: v.union(vLesson, v.null()) });
+export type Plan = Infer<typeof vPlan>;

@@ -1,0 +1,5 @@
+/**
+ * Words: what is due, what is known, and reviews of them.
+ * @module
+ */
+export {};
