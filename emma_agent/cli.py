@@ -198,11 +198,14 @@ def readdress(
 def main() -> None:
     """Run the command line; settings that cannot work are reported here."""
     from emma_agent.convex_local import ConvexLocalError, PortInUseError
+    from emma_agent.school import CallError
 
     try:
         app()
     except SettingsError as error:
         _refuse(error.problems)
+    except CallError as error:
+        _refuse(error.problems, exit_code=1)
     except PortInUseError as error:
         remedy = "End what runs there, or set CONVEX_URL and CONVEX_AGENT_KEY to use a deployment."
         _refuse([f"{error} {remedy}"])
@@ -300,7 +303,7 @@ def _settings() -> Settings:
     return get_settings()
 
 
-def _refuse(problems: list[str]) -> NoReturn:
+def _refuse(problems: list[str], *, exit_code: int = 2) -> NoReturn:
     for problem in problems:
         typer.echo(problem, err=True)
-    raise SystemExit(2)
+    raise SystemExit(exit_code)
