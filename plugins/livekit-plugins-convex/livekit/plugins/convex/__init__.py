@@ -46,6 +46,7 @@ from .records import (
 )
 from .recovery import Recovery, SweepReport, readdress
 from .subscription import Subscription
+from .telemetry import Telemetry, TelemetryStats
 from .values import ConvexValue
 from .version import __version__
 
@@ -83,6 +84,8 @@ __all__ = [
     "SetAsideRecord",
     "Subscription",
     "SweepReport",
+    "Telemetry",
+    "TelemetryStats",
     "TokenSource",
     "ToolCallRecord",
     "TranscriptRecord",
