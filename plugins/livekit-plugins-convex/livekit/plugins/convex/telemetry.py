@@ -136,7 +136,7 @@ class Telemetry:
                 self._drop("unreachable", len(self._waiting))
                 self._waiting.clear()
             if self._dropped:
-                dropped: dict[str, object] = {**self._dropped}
+                dropped = {str(reason): count for reason, count in self._dropped.items()}
                 logger.warning("telemetry.dropped", extra={"function": self._function, **dropped})
 
     async def _run(self) -> None:
