@@ -5,6 +5,7 @@
 import type { Doc } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
 import type { Message, Place, RecordOf } from "../validators";
+import { comparePlaces, placeIn } from "./places";
 import type { JoinedRun } from "./runs";
 import { containedParts } from "./text";
 
@@ -63,7 +64,7 @@ export async function foldMessage(
     });
     return 1;
   }
-  const place: Place = { runStartedAt: run.startedAt, runId: run.runId, seq: record.seq };
+  const place = placeIn(run, record);
   const contentFrom = existing.contentFrom ?? placeOf(existing);
   const timingsFrom = existing.timingsFrom ?? (hasTimings(existing) ? placeOf(existing) : undefined);
   const newerTimings =
@@ -171,10 +172,4 @@ function hasTimings({ startedSpeakingAt, stoppedSpeakingAt, metrics }: Timed): b
 
 function placeOf({ runStartedAt, runId, seq }: Place): Place {
   return { runStartedAt, runId, seq };
-}
-
-function comparePlaces(a: Place, b: Place): number {
-  if (a.runStartedAt !== b.runStartedAt) return a.runStartedAt - b.runStartedAt;
-  if (a.runId !== b.runId) return a.runId < b.runId ? -1 : 1;
-  return a.seq - b.seq;
 }
