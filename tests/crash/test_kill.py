@@ -140,6 +140,8 @@ async def test_what_was_appended_is_in_convex_once_and_in_order(
     # One more at most: appended, and killed before the witness could write.
     assert rows[len(witnessed) :] in ([], [f"item_{len(witnessed)}"])
     assert session["messageCount"] == len(rows)
+    assert (session["status"], session["endReason"]) == ("ended", "run_lost")
+    assert session["provisionalEnd"] is True
 
 
 async def test_two_workers_that_sweep_one_directory_double_nothing(

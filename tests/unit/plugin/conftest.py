@@ -11,12 +11,16 @@ from typing import Any
 
 import pytest
 
+from livekit.plugins.convex import AgentKey, AgentToken, AsyncConvexClient
 from livekit.plugins.convex.delivery import Delivery
+from livekit.plugins.convex.encoding import encode
 from livekit.plugins.convex.errors import FunctionError
 from livekit.plugins.convex.journal import FORMAT, Header, Journal
 from livekit.plugins.convex.limits import RECORD_VERSION
-from livekit.plugins.convex.outbox import Outbox
-from livekit.plugins.convex.records import MessageRecord, RunEndedRecord
+from livekit.plugins.convex.outbox import Outbox, numbered_line
+from livekit.plugins.convex.records import MessageRecord, Record, RunEndedRecord
+from livekit.plugins.convex.recovery import Recovery
+from livekit.plugins.convex.testing import FakeConvex
 
 NOW = 1_795_474_184.5
 URL = "http://127.0.0.1:3210"
@@ -192,6 +196,9 @@ class Outboxes:
         outbox.journal.close()
         return outbox.journal.path
 
+    def write(self, journal: Journal, seq: int, record: Record) -> None:
+        journal.append(numbered_line(seq, encode(record)[0]))
+
     def adopt(self, path: Path) -> Journal:
         return Journal.adopt(path)
 
@@ -274,3 +281,49 @@ async def live(run: LiveRun) -> LiveRun:
     """A run that is being delivered."""
     run.start()
     return run
+
+
+@pytest.fixture
+async def server(convex: FakeConvex, folding: FoldingConvex) -> FakeConvex:
+    """A deployment over HTTP whose `sessions:record` folds."""
+
+    def record(args: dict[str, Any]) -> Any:
+        folding.batches.append([row["seq"] for row in args["records"]])
+        return {"seq": folding._fold(int(args["version"]), args["runId"], args["records"])}
+
+    convex.on("sessions:record", record)
+    return convex
+
+
+@pytest.fixture
+async def recovery(
+    server: FakeConvex, outboxes: Outboxes, clock: FakeClock
+) -> AsyncIterator[Recovery]:
+    token = AgentToken(AgentKey.generate(), subject="worker")
+    async with AsyncConvexClient(server.url, token=token) as client:
+        recovery = Recovery(
+            client,
+            directory=outboxes.directory,
+            sleep=clock.sleep,
+            jitter=lambda low, high: high,
+        )
+        yield recovery
+        await recovery.aclose()
+
+
+@pytest.fixture
+def dead_run(outboxes: Outboxes, server: FakeConvex) -> Callable[..., Path]:
+    """Leaves the journal of a run that recorded some messages for `server` and died."""
+
+    def leave(run_id: str, *items: str, end: bool = False, **header: Any) -> Path:
+        about = outboxes.header(run_id, **{"deployment": server.url, **header})
+        journal = Journal.create(outboxes.directory, about)
+        outbox = Outbox(journal)
+        for item in items:
+            outbox.append(outboxes.message(item))
+        if end:
+            outbox.append(RunEndedRecord(created_at=NOW, reason="done"))
+        journal.close()
+        return journal.path
+
+    return leave

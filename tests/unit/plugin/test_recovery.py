@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,72 +13,14 @@ import pytest
 from livekit.agents.utils import EventEmitter
 
 from convex import ConvexError
-from livekit.plugins.convex import AgentKey, AgentToken, AsyncConvexClient
+from livekit.plugins.convex import AsyncConvexClient
 from livekit.plugins.convex.errors import TransportError
-from livekit.plugins.convex.journal import Journal
-from livekit.plugins.convex.records import RunEndedRecord
 from livekit.plugins.convex.recovery import Recovery, SweepReport
 from livekit.plugins.convex.testing import FakeConvex
+from tests.support.damage import flip
 
 if TYPE_CHECKING:
     from tests.unit.plugin.conftest import FakeClock, FoldingConvex, Outboxes
-
-NOW = 1_795_474_184.5
-DONE = RunEndedRecord(created_at=NOW, reason="done")
-
-
-@pytest.fixture
-async def server(convex: FakeConvex, folding: FoldingConvex) -> FakeConvex:
-    """A deployment over HTTP whose `sessions:record` folds."""
-
-    def record(args: dict[str, Any]) -> Any:
-        folding.batches.append([row["seq"] for row in args["records"]])
-        return {"seq": folding._fold(int(args["version"]), args["runId"], args["records"])}
-
-    convex.on("sessions:record", record)
-    return convex
-
-
-@pytest.fixture
-async def recovery(
-    server: FakeConvex, outboxes: Outboxes, clock: FakeClock
-) -> AsyncIterator[Recovery]:
-    token = AgentToken(AgentKey.generate(), subject="worker")
-    async with AsyncConvexClient(server.url, token=token) as client:
-        recovery = Recovery(
-            client,
-            directory=outboxes.directory,
-            sleep=clock.sleep,
-            jitter=lambda low, high: high,
-        )
-        yield recovery
-        await recovery.aclose()
-
-
-@pytest.fixture
-def dead_run(outboxes: Outboxes, server: FakeConvex) -> Callable[..., Path]:
-    """Leaves the journal of a run that recorded some messages for `server` and died."""
-
-    def leave(run_id: str, *items: str, end: bool = False, **header: Any) -> Path:
-        make = outboxes.header
-        outboxes_header = make(run_id, **{"deployment": server.url, **header})
-        journal = Journal.create(outboxes.directory, outboxes_header)
-        from livekit.plugins.convex.outbox import Outbox
-
-        outbox = Outbox(journal)
-        for item in items:
-            outbox.append(outboxes.message(item))
-        if end:
-            outbox.append(DONE)
-        journal.close()
-        return journal.path
-
-    return leave
-
-
-def flip(path: Path, needle: bytes) -> None:
-    data = path.read_bytes()
-    path.write_bytes(data.replace(needle, bytes([needle[0] ^ 1]) + needle[1:]))
 
 
 async def test_a_dead_runs_journal_is_delivered(
@@ -110,17 +52,6 @@ async def test_it_speaks_for_the_student_of_the_header(
         ("student:k57", "k57"),
         ("guest:lesson_2", None),
     }
-
-
-async def test_a_run_that_died_without_an_end_is_sent_once_and_kept(
-    recovery: Recovery, dead_run: Callable[..., Path], folding: FoldingConvex, outboxes: Outboxes
-) -> None:
-    dead_run("run_1", "item_0")
-    await recovery.sweep()
-    await recovery.sweep()
-
-    assert folding.batches == [[0]]
-    assert outboxes.names() == ["run_1.confirmed", "run_1.journal"]
 
 
 async def test_a_live_run_is_left_to_its_owner(
@@ -300,23 +231,6 @@ async def test_damage_across_lines_and_at_the_end_is_counted(
     assert folding.item_ids() == ["item_0", "item_3", "item_4"]
     lost = [(r["fromSeq"], r["toSeq"]) for r in folding.folded if r["kind"] == "lost"]
     assert lost == [(1, 2), (5, 5)]
-
-
-@pytest.mark.parametrize("cut", [1, 30, 100])
-async def test_a_torn_last_line_was_never_promised(
-    recovery: Recovery,
-    dead_run: Callable[..., Path],
-    folding: FoldingConvex,
-    caplog: pytest.LogCaptureFixture,
-    cut: int,
-) -> None:
-    path = dead_run("run_1", "item_0", "item_1")
-    os.truncate(path, path.stat().st_size - cut)
-    await recovery.sweep()
-
-    # Without its line end alone, the record is still whole.
-    assert folding.item_ids() == (["item_0", "item_1"] if cut == 1 else ["item_0"])
-    assert [r.message for r in caplog.records] == ([] if cut == 1 else ["outbox.torn_last_line"])
 
 
 async def test_a_hole_of_zeros_is_not_read_into_memory(

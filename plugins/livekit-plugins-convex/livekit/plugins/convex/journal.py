@@ -206,7 +206,10 @@ class Journal:
         except BaseException:
             os.close(fd)
             raise
-        return cls(path, fd, header, body_offset=len(line) + 1)
+        journal = cls(path, fd, header, body_offset=len(line) + 1)
+        # Its owner may have died in the middle of a line.
+        journal._torn = os.pread(fd, 1, journal.size - 1) != b"\n"
+        return journal
 
     @classmethod
     def in_memory(cls, header: Header) -> Journal:

@@ -114,7 +114,7 @@ class Outbox:
         if self._unannounced or self._tail:
             seq = self._append_after_trouble(record, payload)
         else:
-            self._take([(seq, _line(seq, payload))], record)
+            self._take([(seq, numbered_line(seq, payload))], record)
         self._next_seq = seq + 1
         if self.on_append is not None:
             self.on_append(record.deliver_within_s)
@@ -132,8 +132,8 @@ class Outbox:
                 to_seq=seq - 1,
                 reason="outbox_full",
             )
-            lines.append((seq - 1, _line(seq - 1, encode(lost)[0])))
-        lines.append((seq, _line(seq, payload)))
+            lines.append((seq - 1, numbered_line(seq - 1, encode(lost)[0])))
+        lines.append((seq, numbered_line(seq, payload)))
         self._take(lines, record)
         self._unannounced = 0
         return seq
@@ -210,6 +210,7 @@ def _warn(record: Record, mended: list[Mended]) -> None:
         )
 
 
-def _line(seq: int, payload: bytes) -> bytes:
+def numbered_line(seq: int, payload: bytes) -> bytes:
+    """The journal's line of an encoded record, which gets its `seq` here."""
     numbered = b'{"seq":%d,%b' % (seq, payload[1:])
     return b"%08x %b\n" % (crc32(numbered), numbered)

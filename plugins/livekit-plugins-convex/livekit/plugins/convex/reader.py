@@ -81,6 +81,8 @@ class JournalReader:
         end_of_lines = offset
         for line, end in self._all_lines(offset, tail):
             end_of_lines = end
+            if line == b"":
+                continue  # what makes a line of its own of the one behind it (`Journal.append`)
             record = _record(line)
             if record is None:
                 unreadable += 1

@@ -9,15 +9,16 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import ConvexClientError, JournalLockedError, OutboxError
 from .journal import SUFFIX, Journal, default_directory
 from .log import logger
+from .lost_run import end_lost_run
 from .recorder import speaking_for
-from .sender import Sender
+from .sender import Held, Sender
 from .transport import check_url
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ class SweepReport:
         foreign: journals of other deployments; they are left alone.
         unreadable: journals whose header cannot be read.
         records: records that were delivered.
+        runs_lost: runs that had died without an end, and were given one.
+        held_for: of those held, why, by the file's name; one that was not tried, because Convex
+            was out of reach for others, is not among them.
     """
 
     delivered: int = 0
@@ -54,6 +58,8 @@ class SweepReport:
     foreign: int = 0
     unreadable: int = 0
     records: int = 0
+    runs_lost: int = 0
+    held_for: dict[str, Held] = field(default_factory=dict, compare=False)
 
 
 class Recovery:
@@ -63,11 +69,14 @@ class Recovery:
     a journal is delivered by the one that has its lock, and repeats change nothing. Convex is
     asked once per journal and sweep, so a deployment that is away is not hammered.
 
-    A run that died left no end. Its journal stays, delivered, until it is given one.
+    A run that died left no end. It is given one, `run_lost`, as soon as Convex has everything that
+    can be read of it, and not before: what its journal holds until then is what the run wrote. The
+    end goes through the journal as any record does, so it too survives whoever wrote it.
 
     Args:
         client: signs for each journal's student with its `AgentKey`; closed by its owner.
         directory: None for the recorder's default.
+        on_progress: called with a run's id and the number of its records that were just delivered.
         sleep, jitter: time and chance, for tests; `jitter(a, b)` as `random.uniform`.
     """
 
@@ -78,6 +87,7 @@ class Recovery:
         directory: Path | str | None = None,
         interval_s: float = SWEEP_EVERY_S,
         max_in_flight: int = MAX_IN_FLIGHT,
+        on_progress: Callable[[str, int], None] | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         jitter: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -85,6 +95,7 @@ class Recovery:
         self._client = client
         self._interval_s = interval_s
         self._in_flight = asyncio.Semaphore(max_in_flight)
+        self._on_progress = on_progress
         self._sleep = sleep
         self._jitter = jitter
         self._told: set[tuple[str, str]] = set()
@@ -192,6 +203,7 @@ class Recovery:
                 await self._send(journal, report, unreachable)
             except Exception as error:  # noqa: BLE001  one journal keeps no other back
                 report.held += 1
+                report.held_for[path.name] = Held(type(error).__name__, unreachable=False)
                 self._tell_once("recovery.journal_failed", path.name, error=error)
             finally:
                 journal.close()
@@ -213,7 +225,13 @@ class Recovery:
         client = speaking_for(self._client, header)
         try:
             sender = Sender(journal, client)
+            sender.on_progress = self._progress_of(sender)
             held = await sender.drain()
+            if held is None and not sender.ended:
+                end_lost_run(journal, seq=sender.next_seq)
+                report.runs_lost += 1
+                logger.warning("recovery.run_lost", extra=sender.about())
+                held = await sender.drain()
         finally:
             await client.aclose()
         report.records += sender.delivered
@@ -222,8 +240,22 @@ class Recovery:
             report.delivered += 1
         else:
             report.held += 1
+            report.held_for[journal.path.name] = held
             if held.unreachable:
                 unreachable.set()
+
+    def _progress_of(self, sender: Sender) -> Callable[[], None] | None:
+        tell = self._on_progress
+        if tell is None:
+            return None
+        told = 0
+
+        def progressed() -> None:
+            nonlocal told
+            tell(sender.journal.header.run_id, sender.delivered - told)
+            told = sender.delivered
+
+        return progressed
 
     def _remove_abandoned(self) -> None:
         """Journals that never got their name: no record was in them."""

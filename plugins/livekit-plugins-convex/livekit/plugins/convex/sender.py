@@ -120,6 +120,16 @@ class Sender:
         return 0 if self._outbox is None else max(0, self._outbox.next_seq - self._position.seq)
 
     @property
+    def ended(self) -> bool:
+        """Convex has the record that ends the run."""
+        return self._ended
+
+    @property
+    def next_seq(self) -> int:
+        """The `seq` after the last that Convex has confirmed."""
+        return self._position.seq
+
+    @property
     def set_aside(self) -> int:
         """Records of this journal that Convex refused for good."""
         return len(self._set_aside)
