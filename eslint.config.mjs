@@ -1,6 +1,25 @@
 import convexPlugin from "@convex-dev/eslint-plugin";
 import { defineConfig, globalIgnores } from "eslint/config";
+import jsdoc from "eslint-plugin-jsdoc";
 import tseslint from "typescript-eslint";
+
+/** An exported function of Convex, whichever builder registers it. */
+const REGISTERED =
+  "ExportNamedDeclaration > VariableDeclaration > VariableDeclarator > " +
+  "CallExpression[callee.name=/^(?!custom)\\w*(query|mutation|action)$/i] > ObjectExpression";
+
+/** `by_a_and_b` for an index on `a` and `b`. */
+const indexNames = {
+  meta: { type: "problem", messages: { name: "The index lists its fields: {{expected}}." } },
+  create: (context) => ({
+    'CallExpression[callee.property.name="index"][arguments.1.type="ArrayExpression"]'(node) {
+      const [name, fields] = node.arguments;
+      const expected = `by_${fields.elements.map((field) => field.value).join("_and_")}`;
+      if (name.value === expected) return;
+      context.report({ node: name, messageId: "name", data: { expected } });
+    },
+  }),
+};
 
 export default defineConfig([
   globalIgnores([
@@ -48,13 +67,72 @@ export default defineConfig([
     },
   },
   {
+    // A wrong guess fails the filling.
+    files: ["benchmarks/**/*.ts"],
+    rules: { "@typescript-eslint/no-non-null-assertion": "off" },
+  },
+  {
     files: ["convex/**/*.ts"],
     extends: [convexPlugin.configs.recommended],
+    plugins: { jsdoc, school: { rules: { "index-names": indexNames } } },
+    rules: {
+      // What a query reads is bounded by its index and its limit. Where the schema keeps a set
+      // small, the line that collects it says so: `eslint-disable-next-line … -- why`.
+      "@convex-dev/no-filter-in-query": "error",
+      "@convex-dev/no-collect-in-query": "error",
+      "@convex-dev/no-top-of-hour-crons": "error",
+      "school/index-names": "error",
+      "no-restricted-syntax": [
+        "error",
+        {
+          selector: 'CallExpression[callee.object.name="v"][callee.property.name="any"]',
+          message: "Say what it is: v.any() lets everything through.",
+        },
+        {
+          selector: `${REGISTERED}:not(:has(> Property[key.name="args"]))`,
+          message: "A registered function has `args`.",
+        },
+        {
+          selector: `${REGISTERED}:not(:has(> Property[key.name="returns"]))`,
+          message: "A registered function has `returns`.",
+        },
+      ],
+      "no-restricted-imports": [
+        "error",
+        {
+          patterns: [
+            {
+              group: ["**/_generated/server"],
+              importNames: ["query", "mutation", "action", "httpAction"],
+              message: "Public functions are made by the builders of functions.ts.",
+            },
+          ],
+        },
+      ],
+      "jsdoc/require-jsdoc": [
+        "error",
+        {
+          enableFixer: false,
+          require: { FunctionDeclaration: false },
+          contexts: [
+            'ExportNamedDeclaration[declaration.type=/Function|Variable|Class|Interface|Enum/]',
+            // What a validator's comment says need not be said again of its type.
+            'ExportNamedDeclaration[declaration.type="TSTypeAliasDeclaration"]' +
+              ':not([declaration.typeAnnotation.typeName.name="Infer"])',
+          ],
+        },
+      ],
+    },
+  },
+  {
+    // Where the builders are made.
+    files: ["convex/functions.ts"],
+    rules: { "no-restricted-imports": "off" },
   },
   {
     // auth.config.ts is evaluated alone, without the typed `env` of _generated/server; functions.ts
-    // compares with the issuer it names.
-    files: ["convex/auth.config.ts", "convex/functions.ts"],
+    // compares with the issuer it names. What else a deployment is told, environment.ts reads.
+    files: ["convex/auth.config.ts", "convex/functions.ts", "convex/model/environment.ts"],
     rules: { "@convex-dev/no-process-env": "off" },
   },
 ]);
