@@ -8,6 +8,7 @@
  * | `teacherQuery`, `teacherMutation` | teachers and administrators |
  * | `adminQuery`, `adminMutation` | administrators |
  * | `userQuery`, `userMutation` | any user of the school |
+ * | `callerMutation` | agents, students and users alike |
  * | `signedInMutation` | whoever has a valid token: to accept an invitation |
  *
  * A `studentId` that a user passes names whom the call is about, never who is calling.
@@ -64,13 +65,20 @@ async function identityOf(ctx: QueryCtx): Promise<UserIdentity> {
   return identity;
 }
 
-/** Agents and students: a role counts only from our own issuer, since another provider that a
- * deployment adds to `auth.config.ts` may let its users choose their claims. */
+/**
+ * The role of an agent's or student's token; null for anybody else's.
+ *
+ * It counts only from our own issuer, since another provider that a deployment adds to
+ * `auth.config.ts` may let its users choose their claims.
+ */
+export function tokenRole({ issuer, role }: UserIdentity): Caller["role"] | null {
+  if (issuer !== process.env.AGENT_JWT_ISSUER) return null;
+  return role === "agent" || role === "student" ? role : null;
+}
+
 async function tokenCaller(ctx: QueryCtx, identity: UserIdentity): Promise<Caller | null> {
-  const { issuer, role } = identity;
-  if (issuer !== process.env.AGENT_JWT_ISSUER || (role !== "agent" && role !== "student")) {
-    return null;
-  }
+  const role = tokenRole(identity);
+  if (role === null) return null;
   const claimed = typeof identity.student_id === "string" ? identity.student_id : null;
   const id = claimed === null ? null : ctx.db.normalizeId("students", claimed);
   const student = id === null ? null : await ctx.db.get("students", id);
@@ -93,16 +101,24 @@ async function callerOf(ctx: QueryCtx, role: Caller["role"]): Promise<Caller> {
   return caller;
 }
 
-/** The user of the identity; throws where there is none, or they were removed. */
+/** The user who accepted an invitation with this identity; none once they were removed. */
+export async function findUser(
+  ctx: QueryCtx,
+  { tokenIdentifier }: UserIdentity,
+): Promise<Doc<"users"> | null> {
+  return await ctx.db
+    .query("users")
+    .withIndex("by_tokenIdentifier", (q) => q.eq("tokenIdentifier", tokenIdentifier))
+    .unique();
+}
+
+/** The user of the identity; throws where there is none. */
 async function userOf(
   ctx: QueryCtx,
   identity: UserIdentity,
   roles: readonly UserRole[],
 ): Promise<UserCaller> {
-  const user = await ctx.db
-    .query("users")
-    .withIndex("by_tokenIdentifier", (q) => q.eq("tokenIdentifier", identity.tokenIdentifier))
-    .unique();
+  const user = tokenRole(identity) === null ? await findUser(ctx, identity) : null;
   if (user === null || user.removedAt !== undefined || !roles.includes(user.role)) {
     fail({ code: "forbidden", message: `This function is for: ${roles.join(", ")}.` });
   }
@@ -116,6 +132,7 @@ async function userCaller(ctx: QueryCtx, roles: readonly UserRole[]): Promise<Us
 /**
  * That the user may see the student: they are linked, or the user is an administrator.
  *
+ * @returns The link; null for administrators, who need none.
  * @throws ConvexError `forbidden`, also where there is no such student: whether there is one is
  *   nobody else's business. To administrators `student_unknown`.
  */
@@ -123,9 +140,9 @@ export async function requireAccess(
   ctx: QueryCtx,
   { role, user }: UserCaller,
   studentId: Id<"students">,
-): Promise<void> {
+): Promise<Doc<"studentAccess"> | null> {
   if (role === "administrator") {
-    if ((await ctx.db.get("students", studentId)) !== null) return;
+    if ((await ctx.db.get("students", studentId)) !== null) return null;
     fail({ code: "student_unknown", message: "There is no such student.", field: "studentId" });
   }
   const access = await ctx.db
@@ -137,6 +154,7 @@ export async function requireAccess(
   if (access === null || access.relation !== role) {
     fail({ code: "forbidden", message: "The student is not one of the caller's." });
   }
+  return access;
 }
 
 const TEACHERS = ["teacher", "administrator"] as const;
@@ -237,6 +255,17 @@ export const userQuery = customQuery(query, {
 export const userMutation = customMutation(mutation, {
   args: {},
   input: async (ctx) => ({ ctx: { caller: await userCaller(ctx, USERS) }, args: {} }),
+});
+
+/** A mutation for agents (also of guests), students, and users of the school, in `ctx.caller`. */
+export const callerMutation = customMutation(mutation, {
+  args: {},
+  input: async (ctx) => {
+    const identity = await identityOf(ctx);
+    const caller: Caller | UserCaller =
+      (await tokenCaller(ctx, identity)) ?? (await userOf(ctx, identity, USERS));
+    return { ctx: { caller }, args: {} };
+  },
 });
 
 /** A mutation for whoever has a valid token, in `ctx.identity`; it knows no role. */

@@ -51,12 +51,14 @@ const studentOrGuest = {
 export default defineSchema({
   // The people of the school beside its students: teachers, guardians, administrators. Written by
   // administrators (users.ts) and, once, by the person who accepts the invitation. Read with each
-  // call of such a person. A row stays, marked `removedAt`, as long as others refer to it.
+  // call of such a person. A row stays for the school's own memory, marked `removedAt` and without
+  // its identity, once the person is removed.
   users: defineTable({
     /** The identity that accepted the invitation; absent until then. */
     tokenIdentifier: v.optional(v.string()),
     role: vUserRole,
     name: v.string(),
+    /** In lower case; of those who are not removed, one has it. */
     email: v.string(),
     /** SHA-256 of the invitation's code, hexadecimal; the code itself is told once. */
     invitationHash: v.optional(v.string()),
@@ -65,7 +67,7 @@ export default defineSchema({
   })
     .index("by_tokenIdentifier", ["tokenIdentifier"])
     .index("by_invitationHash", ["invitationHash"])
-    .index("by_email", ["email"]),
+    .index("by_email_and_removedAt", ["email", "removedAt"]),
 
   // Which user may see which student, and a guardian's consent. Written by administrators, the
   // consent by the guardian. Read with each call about a student. A row goes when the two are
@@ -150,7 +152,8 @@ export default defineSchema({
     published: v.optional(v.boolean()),
   })
     .index("by_slug", ["slug"])
-    .index("by_courseId_and_position", ["courseId", "position"]),
+    .index("by_courseId_and_position", ["courseId", "position"])
+    .index("by_courseId_and_published_and_position", ["courseId", "published", "position"]),
 
   // Written by teachers. Read with the lesson that points to it. A row goes with its lesson.
   slideSets: defineTable({
@@ -197,6 +200,7 @@ export default defineSchema({
     .index("by_studentId_and_startedAt", ["studentId", "startedAt"])
     .index("by_studentId_and_lessonId_and_startedAt", ["studentId", "lessonId", "startedAt"])
     .index("by_studentId_and_lessonId_and_completedAt", ["studentId", "lessonId", "completedAt"])
+    .index("by_guest_and_startedAt", ["guest", "startedAt"])
     .index("by_settleDueAt", ["settleDueAt"]),
 
   // One row per run, the fold's own memory: up to where a run's journal is folded and whose it is.
@@ -226,7 +230,8 @@ export default defineSchema({
     setAsideRecords: v.number(),
   })
     .index("by_runId", ["runId"])
-    .index("by_studentId_and_startedAt_and_runId", ["studentId", "startedAt", "runId"]),
+    .index("by_studentId_and_startedAt_and_runId", ["studentId", "startedAt", "runId"])
+    .index("by_guest", ["guest"]),
 
   // One row per session, with what changes all the time while it runs. Written by the fold in the
   // mutation that writes the rows it counts. Read for one session, by no list. Goes with the session.
@@ -254,7 +259,8 @@ export default defineSchema({
   })
     .index("by_sessionId", ["sessionId"])
     .index("by_leaseUntil", ["leaseUntil"])
-    .index("by_studentId", ["studentId"]),
+    .index("by_studentId", ["studentId"])
+    .index("by_guest", ["guest"]),
 
   // One row per settled session: what it added to the sums of its day, so that settling again adds
   // the difference. Written by `settle`; `rolledUp` by the cron that folds rows into `schoolDays`.
@@ -275,7 +281,8 @@ export default defineSchema({
   })
     .index("by_sessionId", ["sessionId"])
     .index("by_pending", ["pending"])
-    .index("by_studentId", ["studentId"]),
+    .index("by_studentId", ["studentId"])
+    .index("by_guest", ["guest"]),
 
   // One row per chat item, and one per transcript that no item contains yet (`provisional`).
   // Written by the fold alone. Read by the student and the agent, a page at a time. Provisional rows
@@ -314,7 +321,8 @@ export default defineSchema({
     .index("by_sessionId_and_itemId", ["sessionId", "itemId"])
     .index("by_sessionId_and_transcriptOf", ["sessionId", "transcriptOf"])
     .index("by_runId_and_provisional_and_seq", ["runId", "provisional", "seq"])
-    .index("by_studentId", ["studentId"]),
+    .index("by_studentId", ["studentId"])
+    .index("by_guest", ["guest"]),
 
   // One row per student and lesson. Written when a session is settled. Read by the agent at the
   // start of a lesson, and by the student's and the teacher's pages. Goes with the student's data.
@@ -349,7 +357,8 @@ export default defineSchema({
   })
     .index("by_sessionId_and_correctionId", ["sessionId", "correctionId"])
     .index("by_studentId_and_createdAt", ["studentId", "createdAt"])
-    .index("by_studentId_and_errorType_and_createdAt", ["studentId", "errorType", "createdAt"]),
+    .index("by_studentId_and_errorType_and_createdAt", ["studentId", "errorType", "createdAt"])
+    .index("by_guest", ["guest"]),
 
   // One row per answer to an exercise. Written by the fold. Read by the student and the teacher.
   // Goes with the student's data.
@@ -364,7 +373,8 @@ export default defineSchema({
     createdAt: v.number(),
   })
     .index("by_sessionId_and_createdAt", ["sessionId", "createdAt"])
-    .index("by_studentId_and_createdAt", ["studentId", "createdAt"]),
+    .index("by_studentId_and_createdAt", ["studentId", "createdAt"])
+    .index("by_guest", ["guest"]),
 
   // One row per student and word, with its FSRS card. Written by the fold and by the student's page
   // (`vocabulary:review`). Read by all three sides: words due, words by state. Goes with the
@@ -397,7 +407,7 @@ export default defineSchema({
   vocabularyReviews: defineTable({
     studentId: v.id("students"),
     vocabularyId: v.id("vocabulary"),
-    /** The run, or `page:<review id>` where the student reviewed it on their page. */
+    /** The run, or `page:<student id>:<review id>` where the student reviewed it on their page. */
     runId: v.string(),
     seq: v.number(),
     reviewedAt: v.number(),
@@ -453,8 +463,9 @@ export default defineSchema({
     .index("by_lessonId_and_day", ["lessonId", "day"])
     .index("by_day", ["day"]),
 
-  // Tool calls and errors of sessions, each exactly once, written by the fold; and telemetry, which
-  // may miss some, written by `analytics:track`. Read by analysis by type and time. A tool's
+  // Tool calls, handoffs, errors and, where recorded, states of sessions, each exactly once, written
+  // by the fold, which finds a call by its record when its result comes; and telemetry, which may
+  // miss some, written by `analytics:track`. Read by analysis by type and time. A tool's
   // arguments may hold what a student said: rows go with the student's data.
   analyticsEvents: defineTable({
     eventType: vEventType,
@@ -468,14 +479,18 @@ export default defineSchema({
     eventData: vEventData,
   })
     .index("by_eventType_and_createdAt", ["eventType", "createdAt"])
-    .index("by_studentId", ["studentId"]),
+    .index("by_runId_and_seq", ["runId", "seq"])
+    .index("by_studentId", ["studentId"])
+    .index("by_guest", ["guest"]),
 
   // One row per student who was erased, or is being: the block that outlives the rows. Written by
   // `students:erase`. Read by the fold where a token names a student who is not there, and for the
-  // receipt. Names nobody: the student is a keyed hash. A row stays for good.
+  // receipt. Names nobody once it is finished: the student is a keyed hash. A row stays for good.
   erasures: defineTable({
     /** HMAC-SHA-256 of the student's id with ERASURE_KEY, hexadecimal. */
     studentHash: v.string(),
+    /** While rows are left: whose. Here and not in a scheduled call, which Convex keeps for days. */
+    studentId: v.optional(v.id("students")),
     requestedAt: v.number(),
     finishedAt: v.optional(v.number()),
     /** Rows deleted so far, by table: one entry for each table that names a student. */
@@ -499,5 +514,6 @@ export default defineSchema({
     createdAt: v.number(),
   })
     .index("by_runId_and_fromSeq", ["runId", "fromSeq"])
-    .index("by_studentId", ["studentId"]),
+    .index("by_studentId", ["studentId"])
+    .index("by_guest", ["guest"]),
 });

@@ -39,6 +39,31 @@ export const vConsent = v.object({
   withdrawnAt: v.optional(v.number()),
 });
 
+/** A user as administrators see them. */
+export const vUser = v.object({
+  userId: v.id("users"),
+  role: vUserRole,
+  name: v.string(),
+  email: v.string(),
+  /** Whether somebody came in with the invitation. */
+  accepted: v.boolean(),
+  /** Until when they may, if nobody did. */
+  invitationExpiresAt: v.optional(v.number()),
+  removedAt: v.optional(v.number()),
+});
+export type User = Infer<typeof vUser>;
+
+/** One who may see a student. */
+export const vAccess = v.object({
+  userId: v.id("users"),
+  name: v.string(),
+  email: v.string(),
+  relation: vRelation,
+  since: v.number(),
+  consent: v.optional(vConsent),
+});
+export type Access = Infer<typeof vAccess>;
+
 // ---------------------------------------------------------------------------------------------
 // Lessons
 
@@ -126,6 +151,81 @@ export const vTotals = v.object({
   lastDay: v.optional(v.string()),
 });
 export type Totals = Infer<typeof vTotals>;
+
+const profileFields = {
+  name: v.string(),
+  level: vLevel,
+  /** Languages are BCP 47, the time zone IANA. */
+  nativeLanguage: v.string(),
+  targetLanguage: v.string(),
+  timeZone: v.string(),
+  /** At most 8 each. */
+  goals: v.array(v.string()),
+  interests: v.array(v.string()),
+};
+
+/** What is said of a student who is new. */
+export const vNewStudent = v.object({
+  ...profileFields,
+  /** The school's own name for the student. */
+  reference: v.optional(v.string()),
+  /** Absent: the plain ones. */
+  preferences: v.optional(vPreferences),
+  courseId: v.optional(v.id("courses")),
+  avatarId: v.optional(v.id("avatars")),
+});
+export type NewStudent = Infer<typeof vNewStudent>;
+
+/** What changes of a student: absent stays as it is, null takes it away. */
+export const vStudentChanges = v.object({
+  ...vNewStudent.omit("reference", "courseId", "avatarId").partial().fields,
+  reference: v.optional(v.union(v.string(), v.null())),
+  courseId: v.optional(v.union(v.id("courses"), v.null())),
+  avatarId: v.optional(v.union(v.id("avatars"), v.null())),
+});
+export type StudentChanges = Infer<typeof vStudentChanges>;
+
+export const vStudentProfile = v.object({
+  studentId: v.id("students"),
+  ...profileFields,
+  reference: v.optional(v.string()),
+  preferences: vPreferences,
+  courseId: v.optional(v.id("courses")),
+  avatarId: v.optional(v.id("avatars")),
+  totals: vTotals,
+});
+export type StudentProfile = Infer<typeof vStudentProfile>;
+
+/** A student in the list of those whom a user may see. */
+export const vStudentSummary = v.object({
+  studentId: v.id("students"),
+  name: v.string(),
+  level: vLevel,
+  /** The streak as it stood on `lastDay`. */
+  totals: vTotals,
+  /** The caller's own, where they are the student's guardian. */
+  consent: v.optional(vConsent),
+});
+export type StudentSummary = Infer<typeof vStudentSummary>;
+
+/** What became of a student's rows: how many were deleted so far, by table. */
+export const vErasureReceipt = v.object({
+  requestedAt: v.number(),
+  /** Absent while rows are left. */
+  finishedAt: v.optional(v.number()),
+  deleted: v.record(v.string(), v.number()),
+});
+export type ErasureReceipt = Infer<typeof vErasureReceipt>;
+
+/** Tables whose rows a school may let go by their age. */
+export const vRetainedTable = v.union(
+  v.literal("messages"),
+  v.literal("corrections"),
+  v.literal("exerciseResults"),
+  v.literal("analyticsEvents"),
+  v.literal("schoolDays"),
+);
+export type RetainedTable = Infer<typeof vRetainedTable>;
 
 /** What others may change while a lesson runs. */
 export const vPlan = v.object({ preferences: vPreferences, lesson: v.union(vLesson, v.null()) });

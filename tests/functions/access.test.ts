@@ -4,10 +4,12 @@ import { api } from "../../convex/_generated/api.js";
 import {
   ISSUER,
   addStudent,
+  addUser,
   agentOf,
   agentOfGuest,
   deployment,
   dump,
+  link,
   message,
   record,
   refusal,
@@ -21,115 +23,162 @@ import {
 import type { Client, Deployment } from "./helpers.ts";
 
 const PAGE = { numItems: 10, cursor: null };
+const PREFERENCES = { speechRate: 1, nativeLanguageHelp: true, correctionStyle: "gentle" } as const;
 
-/** Every public function, called for the session `s1` of the demo's student. */
-const CALLS: Record<string, (client: Client | Deployment) => Promise<unknown>> = {
-  "sessions:record": (client) => record(client, "run_x", [started(0, 0, "sx")]),
-  "sessions:recordVersions": (client) => client.query(api.sessions.recordVersions, {}),
-  "sessions:plan": (client) => client.query(api.sessions.plan, {}),
-  "sessions:get": (client) => client.query(api.sessions.get, { sessionKey: "s1" }),
-  "messages:list": (client) =>
-    client.query(api.messages.list, { sessionKey: "s1", paginationOpts: PAGE }),
-  "students:tutoringContext": (client) => client.query(api.students.tutoringContext, {}),
+/**
+ * One function of each builder, called for the session `s1` of the demo's student.
+ *
+ * All functions, with real tokens: tests/contract/test_roles.py.
+ */
+const CALLS: Record<string, (client: Client) => Promise<unknown>> = {
+  agentMutation: (client) => record(client, "run_x", [started(0, 0, "sx")]),
+  agentQuery: (client) => client.query(api.sessions.plan, {}),
+  studentQuery: (client) => client.query(api.sessions.get, { sessionKey: "s1" }),
+  studentMutation: (client) =>
+    client.mutation(api.students.setPreferences, { preferences: PREFERENCES }),
+  teacherMutation: (client) =>
+    client.mutation(api.students.create, {
+      name: "Bo",
+      level: "A1",
+      nativeLanguage: "sv",
+      targetLanguage: "en",
+      timeZone: "Europe/Stockholm",
+      goals: [],
+      interests: [],
+    }),
+  adminQuery: (client) => client.query(api.users.list, { paginationOpts: PAGE }),
+  userQuery: (client) => client.query(api.users.me, {}),
+  signedInMutation: (client) => client.mutation(api.users.accept, { code: "none" }),
 };
 
-type Answer = "ok" | "unauthenticated" | "forbidden" | "student_unknown";
+type Answers = Record<keyof typeof CALLS, string>;
 
-/** What each caller gets, in the order of `CALLS`. */
-const CALLERS: [who: string, as: (t: Deployment, id: string) => Client | Deployment, Answer[]][] = [
-  ["nobody", (t) => t, all("unauthenticated")],
+/** What a caller gets of whom the token tells nothing that counts. */
+const STRANGER: Answers = {
+  agentMutation: "forbidden",
+  agentQuery: "forbidden",
+  studentQuery: "forbidden",
+  studentMutation: "forbidden",
+  teacherMutation: "forbidden",
+  adminQuery: "forbidden",
+  userQuery: "forbidden",
+  signedInMutation: "invitation_invalid",
+};
+/** An administrator, who says nowhere which student is meant. */
+const ADMINISTRATOR: Answers = {
+  ...STRANGER,
+  studentQuery: "student_unknown",
+  teacherMutation: "ok",
+  adminQuery: "ok",
+  userQuery: "ok",
+  signedInMutation: "already_exists",
+};
+const AGENT_OF_NOBODY: Answers = {
+  ...STRANGER,
+  agentMutation: "ok",
+  agentQuery: "student_unknown",
+  studentQuery: "student_unknown",
+  signedInMutation: "forbidden",
+};
+const STUDENT_WHO_IS_NOT_THERE: Answers = {
+  ...STRANGER,
+  agentMutation: "student_unknown",
+  agentQuery: "student_unknown",
+  studentQuery: "student_unknown",
+  studentMutation: "student_unknown",
+  signedInMutation: "forbidden",
+};
+
+type Claims = Parameters<Deployment["withIdentity"]>[0];
+
+/** Claims that the backend believes, `id` being the demo's student. */
+const CLAIMS: [who: string, claims: (id: string) => Claims, Answers][] = [
+  ["no role", (id) => ({ subject: `student:${id}`, student_id: id }), STRANGER],
+  ["a role that does not exist", (id) => ({ subject: id, role: "admin", student_id: id }), STRANGER],
   [
-    "an agent of another issuer",
-    (t, id) =>
-      t.withIdentity({ issuer: "https://evil.invalid", subject: id, role: "agent", student_id: id }),
-    all("unauthenticated"),
+    "a role of an issuer that is not ours",
+    (id) => ({ issuer: "https://login.invalid", subject: id, role: "agent", student_id: id }),
+    STRANGER,
+  ],
+  ["the subject of an administrator", () => ({ subject: "administrator" }), ADMINISTRATOR],
+  [
+    "that subject, from an issuer that is not ours",
+    () => ({ issuer: "https://login.invalid", subject: "administrator" }),
+    STRANGER,
   ],
   [
-    "a token without a role",
-    (t, id) => t.withIdentity({ issuer: ISSUER, subject: `student:${id}`, student_id: id }),
-    all("forbidden"),
-  ],
-  [
-    "a role that does not exist",
-    (t, id) => t.withIdentity({ issuer: ISSUER, subject: id, role: "admin", student_id: id }),
-    all("forbidden"),
-  ],
-  ["the agent of the student", (t, id) => agentOf(t, id), all("ok")],
-  [
-    "the student",
-    (t, id) => student(t, id),
-    ["forbidden", "forbidden", "forbidden", "ok", "ok", "forbidden"],
-  ],
-  [
-    "another student",
-    (t) => student(t, "OTHER"),
-    ["forbidden", "forbidden", "forbidden", "forbidden", "forbidden", "forbidden"],
-  ],
-  [
-    "the agent of another student",
-    (t) => agentOf(t, "OTHER"),
-    ["ok", "ok", "ok", "forbidden", "forbidden", "ok"],
-  ],
-  [
-    "the agent of a guest",
-    (t) => agentOfGuest(t, "g1"),
-    ["ok", "ok", "ok", "forbidden", "forbidden", "student_unknown"],
-  ],
-  [
-    "the agent of a student who does not exist",
-    (t) => agentOf(t, "nobody"),
-    ["ok", "ok", "student_unknown", "student_unknown", "student_unknown", "student_unknown"],
+    "that subject, as an agent",
+    () => ({ subject: "administrator", role: "agent", student_id: "nobody" }),
+    AGENT_OF_NOBODY,
   ],
   [
     "a student who does not exist",
-    (t) => student(t, "nobody"),
-    [
-      "forbidden",
-      "forbidden",
-      "forbidden",
-      "student_unknown",
-      "student_unknown",
-      "forbidden",
-    ],
+    () => ({ subject: "student:nobody", role: "student", student_id: "nobody" }),
+    STUDENT_WHO_IS_NOT_THERE,
   ],
 ];
 
-function all(answer: Answer): Answer[] {
-  return Object.keys(CALLS).map(() => answer);
-}
-
-describe("who may call what", () => {
-  test.each(CALLERS)("%s", async (who, as, expected) => {
-    const answers: string[] = [];
-    for (const call of Object.values(CALLS)) {
+describe("a token that claims", () => {
+  test.each(CLAIMS)("%s", async (_who, claims, expected) => {
+    const answers: Answers = {};
+    for (const [name, call] of Object.entries(CALLS)) {
       const t = deployment();
       const { studentId } = await seed(t);
-      const otherId = await addStudent(t);
-      await record(agentOf(t, studentId), "run_a", [started(0, 0, "s1"), message(1, 1, "i", "hi")]);
-      const caller = who.includes("another student")
-        ? (who.startsWith("the agent") ? agentOf : student)(t, otherId)
-        : as(t, studentId);
-      answers.push(
-        await call(caller).then(
-          () => "ok",
-          async (error: unknown) => (await refusal(Promise.reject(error as Error))).code,
-        ),
+      await addUser(t, "administrator");
+      await record(agentOf(t, studentId), "run_a", [started(0, 0, "s1")]);
+      const caller = t.withIdentity({ issuer: ISSUER, ...claims(studentId) });
+      answers[name] = await call(caller).then(
+        () => "ok",
+        async (error: unknown) => (await refusal(Promise.reject(error as Error))).code,
       );
     }
     expect(answers).toEqual(expected);
   });
+});
 
-  test("every public function of convex/ is in this table", async () => {
-    const found: string[] = [];
-    const modules = import.meta.glob<Record<string, unknown>>("../../convex/*.ts");
-    for (const [path, load] of Object.entries(modules)) {
-      for (const [name, exported] of Object.entries(await load())) {
-        if ((exported as { isPublic?: boolean } | null)?.isPublic === true) {
-          found.push(`${path.replace(/^.*\/(\w+)\.ts$/, "$1")}:${name}`);
-        }
-      }
+describe("a function about a student", () => {
+  test("takes the student's own id from their token's bearer, and no other", async () => {
+    const t = deployment();
+    const { studentId } = await seed(t);
+    const otherId = await addStudent(t);
+    await record(agentOf(t, studentId), "run_a", [started(0, 0, "s1")]);
+
+    for (const client of [agentOf(t, studentId), student(t, studentId)]) {
+      const own = { sessionKey: "s1", studentId };
+      expect(await client.query(api.sessions.get, own)).toMatchObject({ sessionKey: "s1" });
+      const call = client.query(api.sessions.get, { sessionKey: "s1", studentId: otherId });
+      expect(await refusal(call)).toMatchObject({ code: "forbidden", field: "studentId" });
     }
-    expect(found.sort()).toEqual(Object.keys(CALLS).sort());
+  });
+
+  test("shows a user no session of another student than the one they name", async () => {
+    const t = deployment();
+    const { studentId } = await seed(t);
+    const otherId = await addStudent(t);
+    const { client, userId } = await addUser(t, "teacher");
+    await link(t, userId, studentId);
+    await link(t, userId, otherId);
+    await record(agentOf(t, studentId), "run_a", [started(0, 0, "s1")]);
+
+    const call = client.query(api.sessions.get, { sessionKey: "s1", studentId: otherId });
+
+    expect(await refusal(call)).toMatchObject({ code: "forbidden" });
+  });
+
+  test("tells an administrator alone that there is no such student", async () => {
+    const t = deployment();
+    const studentId = await addStudent(t);
+    await t.run(async (ctx) => {
+      await ctx.db.delete("students", studentId);
+    });
+
+    const codes: string[] = [];
+    for (const role of ["administrator", "teacher"] as const) {
+      const { client } = await addUser(t, role);
+      const call = client.query(api.sessions.get, { sessionKey: "s1", studentId });
+      codes.push((await refusal(call)).code);
+    }
+    expect(codes).toEqual(["student_unknown", "forbidden"]);
   });
 });
 

@@ -9,6 +9,7 @@ import { api, internal } from "../../convex/_generated/api.js";
 import type { Doc, Id, TableNames } from "../../convex/_generated/dataModel.js";
 import type { ErrorData } from "../../convex/errors.ts";
 import schema from "../../convex/schema.ts";
+import type { UserRole } from "../../convex/schoolValidators.ts";
 import type { RecordOf, SessionRecord } from "../../convex/validators.ts";
 
 const modules = import.meta.glob("../../convex/**/*.{ts,js}");
@@ -68,6 +69,41 @@ export function student(t: Deployment, studentId: string): Client {
   });
 }
 
+/** A person with a token of no role: what they may do stands in `users`, if they are there. */
+export function person(t: Deployment, subject: string): Client {
+  return t.withIdentity({ issuer: ISSUER, subject });
+}
+
+/** A user of the school, and the client with their token. */
+export async function addUser(
+  t: Deployment,
+  role: UserRole,
+  name: string = role,
+): Promise<{ userId: Id<"users">; client: Client }> {
+  const userId = await t.run(async (ctx) =>
+    ctx.db.insert("users", {
+      tokenIdentifier: `${ISSUER}|${name}`,
+      role,
+      name,
+      email: `${name}@school.invalid`,
+    }),
+  );
+  return { userId, client: person(t, name) };
+}
+
+/** Lets the user see the student. */
+export async function link(
+  t: Deployment,
+  userId: Id<"users">,
+  studentId: Id<"students">,
+): Promise<void> {
+  await t.run(async (ctx) => {
+    const user = await ctx.db.get("users", userId);
+    const relation = user?.role === "guardian" ? "guardian" : "teacher";
+    await ctx.db.insert("studentAccess", { userId, studentId, relation, since: T0 });
+  });
+}
+
 export async function record(
   client: Client | Deployment,
   runId: string,
@@ -115,6 +151,9 @@ export async function contents(t: Deployment): Promise<Record<string, unknown[]>
   const tables = await dump(t);
   const names = new Map<string, string>();
   for (const row of tables.sessions as Doc<"sessions">[]) names.set(row._id, row.sessionKey);
+  for (const row of tables.vocabulary as Doc<"vocabulary">[]) {
+    names.set(row._id, `${row.language}:${row.wordKey}`);
+  }
   return Object.fromEntries(
     Object.entries(tables).map(([table, found]) => [
       table,
@@ -124,6 +163,7 @@ export async function contents(t: Deployment): Promise<Record<string, unknown[]>
           ...("sessionId" in row && row.sessionId !== undefined
             ? { sessionId: names.get(row.sessionId) }
             : {}),
+          ...("vocabularyId" in row ? { vocabularyId: names.get(row.vocabularyId) } : {}),
         }))
         .sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1)),
     ]),
@@ -200,6 +240,41 @@ export function sessionEnded(seq: number, at: number, reason = "user_initiated")
 
 export function runEnded(seq: number, at: number, reason = "completed"): SessionRecord {
   return make("runEnded", seq, at, { reason });
+}
+
+export function correction(
+  seq: number,
+  at: number,
+  correctionId: string,
+  rest: Partial<Rest<"correction">> = {},
+): SessionRecord {
+  return make("correction", seq, at, {
+    correctionId,
+    said: "I goed",
+    target: "I went",
+    errorType: "tense",
+    severity: "moderate",
+    repaired: false,
+    ...rest,
+  });
+}
+
+export function introduced(
+  seq: number,
+  at: number,
+  word: string,
+  rest: Partial<Rest<"wordIntroduced">> = {},
+): SessionRecord {
+  return make("wordIntroduced", seq, at, { word, language: "en", ...rest });
+}
+
+export function reviewed(
+  seq: number,
+  at: number,
+  word: string,
+  rating: Rest<"wordReviewed">["rating"],
+): SessionRecord {
+  return make("wordReviewed", seq, at, { word, language: "en", rating });
 }
 
 export function usage(
