@@ -95,6 +95,7 @@ export const vLessonFinishedRecord = v.object({
   ...recordFields,
 });
 
+/** A record that the tutor writes, and no agent without a student to teach. */
 export const vTutoringRecord = v.union(
   vCorrectionRecord,
   vWordIntroducedRecord,
@@ -104,6 +105,7 @@ export const vTutoringRecord = v.union(
   vLessonFinishedRecord,
 );
 export type TutoringRecord = Infer<typeof vTutoringRecord>;
+/** The record of one kind, as `TutoringRecordOf<"correction">`. */
 export type TutoringRecordOf<Kind extends TutoringRecord["kind"]> = Extract<
   TutoringRecord,
   { kind: Kind }
@@ -154,13 +156,74 @@ export const sessionSums = {
   /** At most 32, further ones are counted as one called "other". */
   errorKinds: v.array(vErrorKind),
 };
+/** The same, as a shape of its own. */
 export const vSessionSums = v.object(sessionSums);
 export type SessionSums = Infer<typeof vSessionSums>;
 
 // ---------------------------------------------------------------------------------------------
 // What readers see
 
+/** A word of a student. `reviews` and `lapses` are counts of its FSRS card. */
+export const vWord = v.object({
+  language: v.string(),
+  word: v.string(),
+  meaning: v.optional(v.string()),
+  example: v.optional(v.string()),
+  state: vWordState,
+  dueAt: v.number(),
+  mastered: v.boolean(),
+  firstMetAt: v.number(),
+  reviews: v.number(),
+  lapses: v.number(),
+});
+export type Word = Infer<typeof vWord>;
+
+/** One error that Emma noted; `itemId` is the message that has it. */
+export const vCorrection = v.object({
+  correctionId: v.string(),
+  itemId: v.optional(v.string()),
+  said: v.string(),
+  target: v.string(),
+  errorType: vErrorType,
+  severity: vSeverity,
+  explanation: v.optional(v.string()),
+  repaired: v.boolean(),
+  createdAt: v.number(),
+});
+export type Correction = Infer<typeof vCorrection>;
+
+/** Errors of one type: how many, in how many sessions, how many of them then said right. */
+export const vErrorPattern = v.object({
+  errorType: vErrorType,
+  count: v.number(),
+  sessions: v.number(),
+  repaired: v.number(),
+  lastSeenAt: v.number(),
+  /** The newest, at most 3. */
+  examples: v.array(v.object({ said: v.string(), target: v.string() })),
+});
+export type ErrorPattern = Infer<typeof vErrorPattern>;
+
+/** One answer to an exercise; `score` from 0 to 1. */
+export const vExerciseResult = v.object({
+  exerciseId: v.string(),
+  score: v.number(),
+  answer: v.string(),
+  createdAt: v.number(),
+});
+
+/** `completed` once the objectives were reached, in whichever session. */
 export const vProgressStatus = v.union(v.literal("started"), v.literal("completed"));
+
+/** How far a student is in one lesson. */
+export const vProgress = v.object({
+  lessonId: v.id("lessons"),
+  status: vProgressStatus,
+  timesStudied: v.number(),
+  lastStudiedAt: v.number(),
+  completedAt: v.optional(v.number()),
+});
+export type Progress = Infer<typeof vProgress>;
 
 /** What the tutor knows before the first word. */
 export const vTutoringContext = v.object({
@@ -203,5 +266,16 @@ export const vTutoringContext = v.object({
     }),
     v.null(),
   ),
+  /** The longest due first, at most 20. */
+  wordsDue: v.array(
+    v.object({
+      language: v.string(),
+      word: v.string(),
+      meaning: v.optional(v.string()),
+      example: v.optional(v.string()),
+    }),
+  ),
+  /** What helps most first, at most 5. */
+  recurringErrors: v.array(vErrorPattern),
 });
 export type TutoringContext = Infer<typeof vTutoringContext>;

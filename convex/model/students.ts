@@ -6,8 +6,11 @@ import type { Doc, Id } from "../_generated/dataModel";
 import type { QueryCtx } from "../_generated/server";
 import { fail } from "../errors";
 import type { TutoringContext } from "../learningValidators";
+import { SCHOOL } from "../limits";
 import type { Lesson, Plan, Preferences } from "../schoolValidators";
+import { recurringErrors } from "./corrections";
 import { loadLesson } from "./lessons";
+import { wordsDue } from "./vocabulary";
 
 /** How a guest is taught, and a student of whom nothing else is known. */
 export const DEFAULT_PREFERENCES: Preferences = {
@@ -37,17 +40,24 @@ export async function loadPlan(
   };
 }
 
-/** Everything for the start of a lesson, in a bounded number of reads. */
+/**
+ * Everything for the start of a lesson, in a bounded number of reads.
+ *
+ * @param now - Milliseconds since the epoch: for what is due, and what is long ago.
+ */
 export async function loadTutoringContext(
   ctx: QueryCtx,
   studentId: Id<"students">,
   lessonId: string | undefined,
+  now: number,
 ): Promise<TutoringContext> {
   const student = await ctx.db.get("students", studentId);
   if (student === null) {
     fail({ code: "student_unknown", message: "students:tutoringContext: there is no such student." });
   }
   const lesson = await loadLesson(ctx, lessonId);
+  const due = await wordsDue(ctx, studentId, now, SCHOOL.maxWordsDueInContext);
+  const recurring = await recurringErrors(ctx, studentId, now);
   const { name, level, nativeLanguage, targetLanguage, timeZone, goals, interests } = student;
   return {
     student: {
@@ -64,6 +74,13 @@ export async function loadTutoringContext(
     lesson,
     progress: await progressOf(ctx, studentId, lesson),
     lastSession: await lastSessionOf(ctx, studentId),
+    wordsDue: due.map(({ language, word, meaning, example }) => ({
+      language,
+      word,
+      ...(meaning === undefined ? {} : { meaning }),
+      ...(example === undefined ? {} : { example }),
+    })),
+    recurringErrors: recurring.slice(0, SCHOOL.maxRecurringInContext),
   };
 }
 

@@ -7,11 +7,14 @@ import type { SessionRecord } from "../../convex/validators.ts";
 import {
   agentOf,
   contents,
+  correction,
   deployment,
+  introduced,
   make,
   message,
   record,
   resumed,
+  reviewed,
   runEnded,
   seed,
   sessionEnded,
@@ -51,10 +54,14 @@ function journalsOf({ below, chance }: Random, lessonIds: string[]): Journals {
     const begin = chance(0.5) ? started : resumed;
     const lessonId = chance(0.7) ? lessonIds[below(lessonIds.length)] : undefined;
     const records = [begin(0, at, sessionKey, lessonId === undefined ? {} : { lessonId })];
-    const length = below(9);
+    const length = below(16);
     for (let seq = 1; seq <= length; seq++) {
       at += below(3) * 500;
-      records.push(anyRecord({ below, chance }, seq, at));
+      records.push(
+        chance(0.5)
+          ? anyRecord({ below, chance }, seq, at)
+          : anyTutoringRecord({ below, chance }, seq, at),
+      );
     }
     if (chance(0.5)) records.push(sessionEnded(records.length, at + below(2) * 1_000, `by_${runId}`));
     if (chance(0.5)) records.push(runEnded(records.length, at + 1_000, `done_${runId}`));
@@ -76,7 +83,14 @@ function anyRecord({ below, chance }: Random, seq: number, at: number): SessionR
         { type: "tts", provider: "p", model: "v", audioMs: seq * 100.25 },
       ]);
     case 2:
-      return make("toolCall", seq, at, { callId: "c", name: "n", arguments: "{}", isError: false });
+      return make("toolCall", seq, at, {
+        callId: "c",
+        name: "n",
+        arguments: "{}",
+        output: `output ${seq}`,
+        isError: false,
+        ...(chance(0.5) ? { resultOf: below(seq) } : {}),
+      });
     case 3:
       return make("error", seq, at, { source: "LLM", errorType: "E", recoverable: true });
     case 4:
@@ -89,6 +103,30 @@ function anyRecord({ below, chance }: Random, seq: number, at: number): SessionR
         ...(chance(0.5) ? { language: "en" } : {}),
         ...(chance(0.5) ? { metrics: { llmTtftMs: seq } } : {}),
       });
+  }
+}
+
+/** Reviews are days apart, or at the very same instant, and in an order of their own in each run. */
+function anyTutoringRecord({ below, chance }: Random, seq: number, at: number): SessionRecord {
+  const word = ["receipt", "Receipt!", "loaf"][below(3)] ?? "";
+  const day = below(60) * 24 * 60 * 60_000;
+  switch (below(7)) {
+    case 0:
+      return introduced(seq, at, word, chance(0.5) ? { meaning: `meaning ${seq}` } : {});
+    case 1:
+      return make("exerciseResult", seq, at, { exerciseId: "e1", score: 0.5, answer: `a${seq}` });
+    case 2:
+      return make("slideShown", seq, at, { slide: below(4) });
+    case 3:
+      return make("lessonFinished", seq, at, {});
+    case 4:
+      return correction(seq, at, `c${below(3)}`, {
+        said: `said ${seq}`,
+        repaired: chance(0.5),
+        ...(chance(0.5) ? { explanation: "why" } : {}),
+      });
+    default:
+      return reviewed(seq, day, word, ([1, 3, 4, 4] as const)[below(4)] ?? 3);
   }
 }
 
