@@ -7,7 +7,6 @@ merely missing depends on the command, see `Settings.require`.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +25,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from livekit.plugins.convex import AgentKey, ConfigurationError
+from livekit.plugins.convex.directory import why_unusable
 from livekit.plugins.convex.journal import default_directory
 from livekit.plugins.convex.transport import check_url
 
@@ -218,20 +218,17 @@ class Settings(BaseSettings):
         in memory.
 
         Raises:
-            SettingsError: it cannot be made or written.
+            SettingsError: it cannot be made, written or locked, or its disk is full.
         """
         directory = self.outbox_directory
-        try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=directory):
-                pass
-        except OSError as error:
+        why = why_unusable(directory)
+        if why is not None:
             raise SettingsError(
                 [
-                    f"EMMA_OUTBOX_DIR cannot be used ({directory}: {error.strerror}): set it to a "
-                    "directory on a local disk that the worker may write."
+                    f"EMMA_OUTBOX_DIR cannot be used ({directory}: {why}): set it to a directory "
+                    "on a local disk that the worker may write."
                 ]
-            ) from None
+            )
         return directory
 
     def _missing_livekit(self) -> list[str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .directory import check_directory
 from .errors import ConvexClientError, JournalLockedError, OutboxError
 from .journal import SUFFIX, Journal, default_directory
 from .log import logger
@@ -131,8 +132,16 @@ class Recovery:
         server.on("worker_started", on_worker_started)
 
     def start(self) -> None:
-        """Begin to sweep in the background. Needs a running loop."""
+        """Begin to sweep in the background. Needs a running loop.
+
+        A directory that cannot be used is an error in the log at this moment, before anybody has
+        joined: sessions will be kept in memory alone.
+        """
         if self._task is None:
+            try:
+                check_directory(self.directory)
+            except OutboxError as error:
+                logger.error("recovery.outbox_unusable", extra={"error": str(error)})
             self._task = asyncio.create_task(self._run(), name="outbox-recovery")
 
     async def aclose(self) -> None:
