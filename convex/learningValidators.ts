@@ -95,7 +95,7 @@ export const vLessonFinishedRecord = v.object({
   ...recordFields,
 });
 
-/** A record that the tutor writes, and no agent without a student to teach. */
+/** A record that the tutor writes beside the talk itself. */
 export const vTutoringRecord = v.union(
   vCorrectionRecord,
   vWordIntroducedRecord,

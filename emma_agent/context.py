@@ -16,6 +16,7 @@ __all__ = [
     "GUEST_PLAN",
     "ContextError",
     "CorrectionStyle",
+    "ErrorExample",
     "LastSession",
     "Lesson",
     "LessonId",
@@ -23,10 +24,12 @@ __all__ = [
     "Plan",
     "Preferences",
     "Progress",
+    "RecurringError",
     "Slide",
     "Student",
     "StudentId",
     "TutoringContext",
+    "WordDue",
     "parse_context",
     "parse_plan",
 ]
@@ -132,6 +135,43 @@ class LastSession:
 
 @with_config(_WIRE)
 @dataclass(frozen=True, slots=True)
+class WordDue:
+    """A word that it is time to use again. `language` is BCP 47."""
+
+    word: str
+    language: str
+    meaning: str | None = None
+    example: str | None = None
+
+
+@with_config(_WIRE)
+@dataclass(frozen=True, slots=True)
+class ErrorExample:
+    """What the student said once, and what they meant to say."""
+
+    said: str
+    target: str
+
+
+@with_config(_WIRE)
+@dataclass(frozen=True, slots=True)
+class RecurringError:
+    """A type of error that keeps coming back; instants in Unix seconds.
+
+    `error_type` is one of `records.ErrorType`, or of newer functions' own. `repaired` of its
+    `count` corrections the student then said right. `examples` are the newest.
+    """
+
+    error_type: str
+    count: int
+    sessions: int
+    repaired: int
+    last_seen_at: _Instant
+    examples: tuple[ErrorExample, ...] = ()
+
+
+@with_config(_WIRE)
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What others may change while a lesson runs."""
 
@@ -142,13 +182,19 @@ class Plan:
 @with_config(_WIRE)
 @dataclass(frozen=True, slots=True)
 class TutoringContext:
-    """All that is known of the student when a lesson starts."""
+    """All that is known of the student when a lesson starts.
+
+    `words_due` are the longest due first, `recurring_errors` those first that it helps most to work
+    on; both are empty where the functions are older than this worker.
+    """
 
     student: Student
     preferences: Preferences = field(default_factory=Preferences)
     lesson: Lesson | None = None
     progress: Progress | None = None
     last_session: LastSession | None = None
+    words_due: tuple[WordDue, ...] = ()
+    recurring_errors: tuple[RecurringError, ...] = ()
 
     @property
     def plan(self) -> Plan:

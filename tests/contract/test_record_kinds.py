@@ -1,4 +1,4 @@
-"""What the plugin writes is what `sessions:record` takes, field by field, limit by limit."""
+"""What plugin and tutor write is what `sessions:record` takes, field by field, limit by limit."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from emma_agent.records import TUTOR_RECORD_TYPES
 from livekit.plugins.convex import limits
 from livekit.plugins.convex.encoding import Wire, role_of
 from livekit.plugins.convex.records import RECORD_TYPES, Record, kind_of
 
 ROOT = Path(__file__).parents[2]
+EVERY_TYPE = (*RECORD_TYPES, *TUTOR_RECORD_TYPES)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def python_type(name: str, annotation: Any) -> dict[str, Any]:
             raise AssertionError(f"{name}: a record of ours has a field of role {other}")
 
 
-@pytest.mark.parametrize("record", RECORD_TYPES, ids=kind_of)
+@pytest.mark.parametrize("record", EVERY_TYPE, ids=kind_of)
 def test_every_field_of_a_kind_is_what_convex_validates(
     record: type[Record], validators: dict[str, dict[str, Any]]
 ) -> None:
@@ -83,7 +85,7 @@ def test_every_field_of_a_kind_is_what_convex_validates(
 
 
 def test_both_sides_know_the_same_kinds(validators: dict[str, dict[str, Any]]) -> None:
-    assert set(validators) == {kind_of(record) for record in RECORD_TYPES}
+    assert set(validators) == {kind_of(record) for record in EVERY_TYPE}
 
 
 def test_both_sides_have_the_same_limits(convex_side: dict[str, Any]) -> None:

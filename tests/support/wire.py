@@ -50,6 +50,20 @@ def tutoring_context(**changes: Any) -> dict[str, Any]:
             "lessonTitle": "Family",
             "messageCount": 14.0,
         },
+        "wordsDue": [
+            {"word": "receipt", "language": "en", "meaning": "recibo", "example": "Keep it."},
+            {"word": "loaf", "language": "en"},
+        ],
+        "recurringErrors": [
+            {
+                "errorType": "tense",
+                "count": 4.0,
+                "sessions": 2.0,
+                "repaired": 1.0,
+                "lastSeenAt": 1_700_000_000_500.0,
+                "examples": [{"said": "I goed", "target": "I went"}],
+            }
+        ],
         **changes,
     }
 

@@ -8,11 +8,14 @@ import pytest
 
 from emma_agent.context import (
     ContextError,
+    ErrorExample,
     Lesson,
     LessonId,
     LessonProgress,
     Preferences,
+    RecurringError,
     Slide,
+    WordDue,
     parse_context,
     parse_plan,
 )
@@ -55,6 +58,31 @@ def test_milliseconds_become_seconds_and_floats_become_counts() -> None:
 def test_a_student_without_lesson_or_history_is_fine() -> None:
     context = parse_context(tutoring_context(lesson=None, progress=None, lastSession=None))
     assert (context.lesson, context.progress, context.last_session) == (None, None, None)
+
+
+def test_words_due_and_recurring_errors_are_typed() -> None:
+    context = parse_context(tutoring_context())
+    assert context.words_due == (
+        WordDue(word="receipt", language="en", meaning="recibo", example="Keep it."),
+        WordDue(word="loaf", language="en"),
+    )
+    assert context.recurring_errors == (
+        RecurringError(
+            error_type="tense",
+            count=4,
+            sessions=2,
+            repaired=1,
+            last_seen_at=1_700_000_000.5,
+            examples=(ErrorExample(said="I goed", target="I went"),),
+        ),
+    )
+
+
+def test_older_functions_send_neither_words_nor_errors() -> None:
+    answer = tutoring_context()
+    del answer["wordsDue"], answer["recurringErrors"]
+    context = parse_context(answer)
+    assert (context.words_due, context.recurring_errors) == ((), ())
 
 
 def test_newer_functions_may_send_more() -> None:
