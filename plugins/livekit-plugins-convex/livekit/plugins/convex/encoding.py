@@ -142,7 +142,8 @@ class _Field(NamedTuple):
 
 
 @functools.cache
-def _fields(cls: type[Wire]) -> tuple[_Field, ...]:
+def fields_of(cls: type[Wire]) -> tuple[_Field, ...]:
+    """A type's fields with what each holds, in order."""
     fields = ((field, _bare(field.type)) for field in msgspec.structs.fields(cls))
     return tuple(
         _Field(field.name, role_of(field.name, bare), field.required, bare)
@@ -190,7 +191,7 @@ def _quick(cls: type[_W]) -> _Quick[_W]:
     """
     known: dict[str, Any] = {"replace": msgspec.structs.replace}
     lines, changes = ["def quick(record):"], []
-    for field in _fields(cls):
+    for field in fields_of(cls):
         name, indent = field.name, " " * (4 if field.required else 8)
         doubt, change = _doubt(field)
         lines.append(f"    value = record.{name}")
@@ -235,7 +236,10 @@ def _doubt(field: _Field) -> tuple[str, str]:
         case "flag":
             return "value is not True and value is not False", ""
         case "choice":
-            return f"value not in {field.choices!r}", ""
+            # True equals 1, and Convex takes no boolean for a number.
+            kinds = {type(choice).__name__ for choice in field.choices}
+            known = " and ".join(f"type(value) is not {kind}" for kind in sorted(kinds))
+            return f"({known}) or value not in {field.choices!r}", ""
         case "struct":
             return "False", ""
         case _:
@@ -245,7 +249,7 @@ def _doubt(field: _Field) -> tuple[str, str]:
 def _to_wire(struct: _W, kind: str, path: str, mended: list[Mended], text_limit: int) -> _W:
     """The struct in wire units, each value looked at and mended where it can be."""
     changes: dict[str, Any] = {}
-    for field in _fields(type(struct)):
+    for field in fields_of(type(struct)):
         value = getattr(struct, field.name)
         if value is None:
             if field.required:
@@ -289,9 +293,10 @@ def _checked(
                 raise RecordError(kind, path, f"is {type(value).__name__}, not a bool")
             return value
         case "choice":
-            if value not in field.choices:
+            if isinstance(value, bool) or value not in field.choices:
                 raise RecordError(kind, path, f"is not one of {field.choices}")
-            return value
+            # The choice itself: a number of an enum is equal to it, and the encoder refuses some.
+            return field.choices[field.choices.index(value)]
         case "any":
             _check_any(value, kind, path)
             return value
