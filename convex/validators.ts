@@ -82,7 +82,10 @@ export const vTranscriptRecord = v.object({
   speakerId: v.optional(v.string()),
 });
 
-/** A function call of the model. `arguments` is JSON text. */
+/**
+ * A function call of the model. `arguments` is JSON text. `resultOf` is the `seq` of the same call's
+ * earlier record, where the tool had reported before it was done: this one has the result.
+ */
 export const vToolCallRecord = v.object({
   kind: v.literal("toolCall"),
   ...recordFields,
@@ -91,6 +94,24 @@ export const vToolCallRecord = v.object({
   arguments: v.string(),
   output: v.optional(v.string()),
   isError: v.boolean(),
+  resultOf: v.optional(v.number()),
+});
+
+/** Another agent has taken over; without `oldAgent`, the first one has begun. */
+export const vHandoffRecord = v.object({
+  kind: v.literal("handoff"),
+  ...recordFields,
+  itemId: v.string(),
+  oldAgent: v.optional(v.string()),
+  newAgent: v.string(),
+});
+
+/** LiveKit's `user_state` or `agent_state`; only from recorders that were asked for it. */
+export const vStateChangedRecord = v.object({
+  kind: v.literal("stateChanged"),
+  ...recordFields,
+  who: v.union(v.literal("user"), v.literal("agent")),
+  state: v.string(),
 });
 
 /** Usage of all models of the run so far: the last snapshot wins. */
@@ -152,6 +173,8 @@ export const vRecord = v.union(
   vMessageRecord,
   vTranscriptRecord,
   vToolCallRecord,
+  vHandoffRecord,
+  vStateChangedRecord,
   vUsageRecord,
   vErrorRecord,
   vSessionEnded,
@@ -225,9 +248,11 @@ export const vEnd = v.object({
 });
 export type End = Infer<typeof vEnd>;
 
-/** The first two come from the fold and are exact; the others are telemetry and may miss some. */
+/** The first four come from the fold and are exact; the others are telemetry and may miss some. */
 export const vEventType = v.union(
   v.literal("tool_call"),
+  v.literal("handoff"),
+  v.literal("state_changed"),
   v.literal("error"),
   v.literal("page_opened"),
   v.literal("connection_changed"),
@@ -241,6 +266,15 @@ export const vToolCallEvent = v.object({
   arguments: v.string(),
   output: v.optional(v.string()),
   isError: v.boolean(),
+});
+export const vHandoffEvent = v.object({
+  itemId: v.string(),
+  oldAgent: v.optional(v.string()),
+  newAgent: v.string(),
+});
+export const vStateChangedEvent = v.object({
+  who: v.union(v.literal("user"), v.literal("agent")),
+  state: v.string(),
 });
 export const vErrorEvent = v.object({
   source: v.string(),
@@ -265,6 +299,8 @@ export const vMeasuredEvent = v.object({ name: v.string(), value: v.number(), un
 
 export const vEventData = v.union(
   vToolCallEvent,
+  vHandoffEvent,
+  vStateChangedEvent,
   vErrorEvent,
   vPageOpenedEvent,
   vConnectionChangedEvent,

@@ -19,6 +19,7 @@ import type * as messages from "../messages.js";
 import type * as model_checks from "../model/checks.js";
 import type * as model_dailyStats from "../model/dailyStats.js";
 import type * as model_days from "../model/days.js";
+import type * as model_events from "../model/events.js";
 import type * as model_demo from "../model/demo.js";
 import type * as model_fold from "../model/fold.js";
 import type * as model_histogram from "../model/histogram.js";
@@ -60,6 +61,7 @@ declare const fullApi: ApiFromModules<{
   "model/checks": typeof model_checks;
   "model/dailyStats": typeof model_dailyStats;
   "model/days": typeof model_days;
+  "model/events": typeof model_events;
   "model/demo": typeof model_demo;
   "model/fold": typeof model_fold;
   "model/histogram": typeof model_histogram;

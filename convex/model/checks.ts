@@ -155,6 +155,15 @@ export function checkRecord(record: SessionRecord): void {
       check.name("name", record.name);
       check.text("arguments", record.arguments);
       check.text("output", record.output);
+      if (record.resultOf !== undefined) check.index("resultOf", record.resultOf, record.seq);
+      return;
+    case "handoff":
+      check.name("itemId", record.itemId);
+      check.name("oldAgent", record.oldAgent);
+      check.name("newAgent", record.newAgent);
+      return;
+    case "stateChanged":
+      check.name("state", record.state);
       return;
     case "usage":
       check.items("models", record.models.length, MAX_USAGE_MODELS);

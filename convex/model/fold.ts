@@ -14,6 +14,7 @@ import type { Caller } from "../functions";
 import { MAX_BATCH_RECORDS, RECORD_VERSIONS } from "../limits";
 import type { End, RecordOf, SessionRecord } from "../validators";
 import { checkRecord } from "./checks";
+import { foldEvent, foldToolCall } from "./events";
 import { foldMessage, foldTranscript } from "./messages";
 import { findRun, joinNamedSession, joinOwnSession, openRun, recordsAfter } from "./runs";
 import type { JoinedRun } from "./runs";
@@ -96,12 +97,13 @@ async function foldRecord(fold: Fold, record: SessionRecord): Promise<void> {
     }
     case "toolCall": {
       const { run, live } = await alive(fold, record);
-      const { callId, name, arguments: args, output, isError } = record;
-      await insertEvent(ctx, run, record, {
-        eventType: "tool_call",
-        eventData: { callId, name, arguments: args, output, isError },
-      });
-      live.toolCallCount += 1;
+      live.toolCallCount += await foldToolCall(ctx, run, record);
+      return;
+    }
+    case "handoff":
+    case "stateChanged": {
+      const { run } = await alive(fold, record);
+      await foldEvent(ctx, run, record);
       return;
     }
     case "usage": {
@@ -112,11 +114,7 @@ async function foldRecord(fold: Fold, record: SessionRecord): Promise<void> {
     }
     case "error": {
       const { run, live } = await alive(fold, record);
-      const { source, errorType, recoverable } = record;
-      await insertEvent(ctx, run, record, {
-        eventType: "error",
-        eventData: { source, errorType, recoverable },
-      });
+      await foldEvent(ctx, run, record);
       live.errorCount += 1;
       return;
     }
@@ -213,29 +211,6 @@ async function announceEnd(
   if (session === null || !isLaterEnd(end, session.announcedEnd)) return;
   await fold.ctx.db.patch("sessions", session._id, { announcedEnd: end });
   fold.stateChanged = true;
-}
-
-type Event =
-  | { eventType: "tool_call"; eventData: Omit<RecordOf<"toolCall">, "kind" | "seq" | "createdAt"> }
-  | { eventType: "error"; eventData: Omit<RecordOf<"error">, "kind" | "seq" | "createdAt"> };
-
-async function insertEvent(
-  ctx: MutationCtx,
-  run: JoinedRun,
-  record: SessionRecord,
-  event: Event,
-): Promise<void> {
-  const { runId, sessionId, studentId, guest } = run;
-  const { seq, createdAt } = record;
-  await ctx.db.insert("analyticsEvents", {
-    ...event,
-    createdAt,
-    sessionId,
-    studentId,
-    guest,
-    runId,
-    seq,
-  });
 }
 
 async function insertTombstone(

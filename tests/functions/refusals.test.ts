@@ -9,18 +9,23 @@ import {
   MAX_TEXT_BYTES,
   MAX_USAGE_MODELS,
   MIN_INSTANT_MS,
+  SCHOOL,
 } from "../../convex/limits.ts";
 import type { SessionRecord } from "../../convex/validators.ts";
 import {
   T0,
   addStudent,
   agentOf,
+  correction,
   deployment,
   dump,
+  introduced,
   make,
   message,
   record,
   refusal,
+  resumed,
+  reviewed,
   seed,
   started,
   transcript,
@@ -32,7 +37,11 @@ const TOO_LONG_NAME = "🙂".repeat(MAX_NAME_BYTES / 4) + "!";
 const MODEL = { type: "llm", provider: "p", model: "m" };
 const CALL = { callId: "c", name: "n", arguments: "{}", isError: false };
 
-const BAD: [code: string, field: string, limit: number | undefined, bad: SessionRecord][] = [
+const RESULT = { exerciseId: "e", score: 1, answer: "a" };
+
+type Bad = [code: string, field: string, limit: number | undefined, bad: SessionRecord];
+
+const BAD: Bad[] = [
   ["text_too_long", "text", MAX_TEXT_BYTES, message(1, 0, "i", TOO_LONG_TEXT)],
   ["text_too_long", "text", MAX_TEXT_BYTES, transcript(1, 0, TOO_LONG_TEXT)],
   [
@@ -53,6 +62,19 @@ const BAD: [code: string, field: string, limit: number | undefined, bad: Session
   ["field_too_long", "itemId", MAX_NAME_BYTES, message(1, 0, TOO_LONG_NAME, "hi")],
   ["field_too_long", "speakerId", MAX_NAME_BYTES, transcript(1, 0, "", { speakerId: TOO_LONG_NAME })],
   ["field_too_long", "name", MAX_NAME_BYTES, make("toolCall", 1, 0, { ...CALL, name: TOO_LONG_NAME })],
+  ["field_too_long", "newAgent", MAX_NAME_BYTES, make("handoff", 1, 0, { itemId: "i", newAgent: TOO_LONG_NAME })],
+  [
+    "field_too_long",
+    "oldAgent",
+    MAX_NAME_BYTES,
+    make("handoff", 1, 0, { itemId: "i", newAgent: "a", oldAgent: TOO_LONG_NAME }),
+  ],
+  [
+    "field_too_long",
+    "state",
+    MAX_NAME_BYTES,
+    make("stateChanged", 1, 0, { who: "user", state: TOO_LONG_NAME }),
+  ],
   [
     "field_too_long",
     "models[1].provider",
@@ -73,6 +95,33 @@ const BAD: [code: string, field: string, limit: number | undefined, bad: Session
     MAX_NAME_BYTES,
     make("setAside", 1, 0, { code: "c", ofKind: TOO_LONG_NAME }),
   ],
+  ["field_too_long", "correctionId", MAX_NAME_BYTES, correction(1, 0, TOO_LONG_NAME)],
+  ...(["itemId", "said", "target", "explanation"] as const).map((field): Bad => [
+    "field_too_long",
+    field,
+    MAX_NAME_BYTES,
+    correction(1, 0, "c", { [field]: TOO_LONG_NAME }),
+  ]),
+  ["field_too_long", "word", MAX_NAME_BYTES, introduced(1, 0, TOO_LONG_NAME)],
+  ...(["language", "meaning", "example"] as const).map((field): Bad => [
+    "field_too_long",
+    field,
+    MAX_NAME_BYTES,
+    introduced(1, 0, "loaf", { [field]: TOO_LONG_NAME }),
+  ]),
+  ["field_too_long", "word", MAX_NAME_BYTES, reviewed(1, 0, TOO_LONG_NAME, 3)],
+  [
+    "field_too_long",
+    "language",
+    MAX_NAME_BYTES,
+    make("wordReviewed", 1, 0, { word: "loaf", language: TOO_LONG_NAME, rating: 3 }),
+  ],
+  ...(["exerciseId", "answer"] as const).map((field): Bad => [
+    "field_too_long",
+    field,
+    MAX_NAME_BYTES,
+    make("exerciseResult", 1, 0, { ...RESULT, [field]: TOO_LONG_NAME }),
+  ]),
   // An instant in seconds, one in microseconds, and none at all.
   ["instant_out_of_range", "createdAt", MIN_INSTANT_MS, message(1, T0 / 1_000 - T0, "i", "hi")],
   ["instant_out_of_range", "createdAt", MAX_INSTANT_MS, message(1, T0 * 999, "i", "hi")],
@@ -89,6 +138,28 @@ const BAD: [code: string, field: string, limit: number | undefined, bad: Session
     MIN_INSTANT_MS,
     message(1, 0, "i", "hi", { stoppedSpeakingAt: 0 }),
   ],
+  [
+    "instant_out_of_range",
+    "lastSeenAt",
+    MIN_INSTANT_MS,
+    resumed(1, 0, "k", { lastSeenAt: T0 / 1_000 }),
+  ],
+  ...([
+    [-0.1, 0],
+    [1.1, 1],
+    [Number.NaN, 0],
+  ] as const).map(([score, limit]): Bad => [
+    "number_out_of_range",
+    "score",
+    limit,
+    make("exerciseResult", 1, 0, { ...RESULT, score }),
+  ]),
+  ...[-1, 1.5, Number.NaN, SCHOOL.maxSlides].map((slide): Bad => [
+    "number_out_of_range",
+    "slide",
+    SCHOOL.maxSlides,
+    make("slideShown", 1, 0, { slide }),
+  ]),
   [
     "number_out_of_range",
     "transcriptConfidence",
@@ -181,12 +252,14 @@ describe("a call that may succeed later", () => {
     expect(await agent.query(api.sessions.recordVersions, {})).toEqual([1]);
   });
 
-  test("an unknown kind or field: an opaque error of the validator, on which a worker holds", async () => {
+  test("an unknown kind, field or choice: an opaque error of the validator, on which a worker holds", async () => {
     const t = deployment();
     const agent = agentOf(t, (await seed(t)).studentId);
     for (const unknown of [
-      { kind: "slideShown", seq: 0, createdAt: T0, slide: 3 },
+      { kind: "songSung", seq: 0, createdAt: T0, song: "Yesterday" },
       { ...started(0, 0, "s1"), campus: "north" },
+      { ...reviewed(0, 0, "loaf", 3), rating: 5 },
+      { ...correction(0, 0, "c"), errorType: "spelling" },
     ]) {
       const records = [unknown as unknown as SessionRecord];
       const call = agent.mutation(api.sessions.record, { version: 2, runId: "r", records });
