@@ -132,6 +132,7 @@ export function checkRecord(record: SessionRecord): void {
       check.name("agentName", record.agentName);
       check.name("lessonId", record.lessonId);
       check.name("participantIdentity", record.participantIdentity);
+      if (record.kind === "sessionResumed") check.instant("lastSeenAt", record.lastSeenAt);
       return;
     case "message":
       check.name("itemId", record.itemId);
