@@ -18,6 +18,7 @@ from livekit.plugins.convex.outbox import Outbox
 from livekit.plugins.convex.records import (
     RECORD_TYPES,
     ErrorRecord,
+    HandoffRecord,
     LostRecord,
     MessageRecord,
     ModelUsage,
@@ -26,6 +27,7 @@ from livekit.plugins.convex.records import (
     SessionResumedRecord,
     SessionStartedRecord,
     SetAsideRecord,
+    StateChangedRecord,
     ToolCallRecord,
     TranscriptRecord,
     TurnMetrics,
@@ -108,8 +110,19 @@ RECORDS_V1 = (
         participant_identity="sam",
     ),
     LostRecord(created_at=AT + 9, from_seq=9, to_seq=9, reason="outbox_full"),
-    SessionEndedRecord(created_at=AT + 10, reason="error", error_type="APIError"),
-    RunEndedRecord(created_at=AT + 11, reason="room disconnected"),
+    HandoffRecord(created_at=AT + 10, item_id="item_3", old_agent="tutor", new_agent="examiner"),
+    StateChangedRecord(created_at=AT + 11, who="agent", state="thinking"),
+    ToolCallRecord(
+        created_at=AT + 12,
+        call_id="call_1",
+        name="remember_correction",
+        arguments='{"said":"goed","target":"went"}',
+        is_error=True,
+        output="not today",
+        result_of=3,
+    ),
+    SessionEndedRecord(created_at=AT + 13, reason="error", error_type="APIError"),
+    RunEndedRecord(created_at=AT + 14, reason="room disconnected"),
 )
 
 

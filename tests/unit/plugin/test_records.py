@@ -16,6 +16,7 @@ from livekit.plugins.convex.encoding import Mended, RecordError, encode, wire_na
 from livekit.plugins.convex.limits import MAX_NAME_BYTES, MAX_RECORD_BYTES, MAX_TEXT_BYTES
 from livekit.plugins.convex.records import (
     ErrorRecord,
+    HandoffRecord,
     LostRecord,
     MessageRecord,
     ModelUsage,
@@ -25,6 +26,7 @@ from livekit.plugins.convex.records import (
     SessionResumedRecord,
     SessionStartedRecord,
     SetAsideRecord,
+    StateChangedRecord,
     ToolCallRecord,
     TranscriptRecord,
     TurnMetrics,
@@ -153,6 +155,27 @@ WIRE: list[tuple[Record, dict[str, Any]]] = [
             "isError": True,
             "output": "no",
         },
+    ),
+    (
+        ToolCallRecord(
+            created_at=NOW, call_id="c", name="n", arguments="{}", is_error=False, result_of=4
+        ),
+        {
+            "kind": "toolCall",
+            "callId": "c",
+            "name": "n",
+            "arguments": "{}",
+            "isError": False,
+            "resultOf": 4,
+        },
+    ),
+    (
+        HandoffRecord(created_at=NOW, item_id="i", new_agent="examiner", old_agent="tutor"),
+        {"kind": "handoff", "itemId": "i", "newAgent": "examiner", "oldAgent": "tutor"},
+    ),
+    (
+        StateChangedRecord(created_at=NOW, who="agent", state="thinking"),
+        {"kind": "stateChanged", "who": "agent", "state": "thinking"},
     ),
     (
         UsageRecord(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from livekit.agents import Agent, AgentSession, JobContext, ToolError, function_
 from livekit.agents.llm import AgentHandoff, FunctionCall, FunctionCallOutput, LLMError
 from livekit.agents.metrics import AgentSessionUsage, LLMModelUsage
 from livekit.agents.voice.events import (
+    AgentStateChangedEvent,
     CloseEvent,
     CloseReason,
     ConversationItemAddedEvent,
@@ -18,9 +20,20 @@ from livekit.agents.voice.events import (
     FunctionToolsExecutedEvent,
     SessionUsageUpdatedEvent,
     UserInputTranscribedEvent,
+    UserStateChangedEvent,
 )
 
 from livekit.plugins.convex import AsyncConvexClient, SessionRecorder
+from livekit.plugins.convex.records import (
+    AT_ONCE_S,
+    WITH_THE_NEXT_S,
+    ErrorRecord,
+    HandoffRecord,
+    MessageRecord,
+    StateChangedRecord,
+    ToolCallRecord,
+    UsageRecord,
+)
 from livekit.plugins.convex.testing import FakeConvex
 from tests.support.scripted_llm import ScriptedLLM, call
 from tests.support.session_events import said
@@ -167,18 +180,108 @@ async def test_a_lesson_that_really_runs_is_recorded_as_livekit_remembers_it(
     assert recorder.stats.lost == 0
 
 
-async def test_handoffs_and_system_messages_are_not_messages(
+async def test_a_handoff_is_kept_with_both_agents_and_the_first_with_one(
     attach: Callable[..., SessionRecorder], session: AgentSession[Any], folding: FoldingConvex
 ) -> None:
     recorder = attach()
-    handoff = AgentHandoff(old_agent_id=None, new_agent_id="tutor")
-    session.emit("conversation_item_added", ConversationItemAddedEvent(item=handoff))
+    for old, new in ((None, "tutor"), ("tutor", "examiner")):
+        handoff = AgentHandoff(old_agent_id=old, new_agent_id=new)
+        session.emit("conversation_item_added", ConversationItemAddedEvent(item=handoff))
+    await recorder.aclose()
+
+    assert folding.kinds() == ["sessionStarted", "handoff", "handoff", "runEnded"]
+    first, second = folding.folded[1:3]
+    assert (first.get("oldAgent"), first["newAgent"]) == (None, "tutor")
+    assert (second["oldAgent"], second["newAgent"]) == ("tutor", "examiner")
+    assert second["itemId"] == handoff.id
+    assert second["createdAt"] == pytest.approx(handoff.created_at * 1000)
+
+
+async def test_system_messages_and_empty_transcripts_are_not_recorded(
+    attach: Callable[..., SessionRecorder], session: AgentSession[Any], folding: FoldingConvex
+) -> None:
+    recorder = attach()
     session.emit("conversation_item_added", said("system", "be kind"))
     session.emit("user_input_transcribed", UserInputTranscribedEvent(transcript="", is_final=True))
     await recorder.aclose()
 
     assert folding.kinds() == ["sessionStarted", "runEnded"]
     assert recorder.stats.lost == 0
+
+
+@pytest.mark.parametrize("asked_for", [True, False])
+async def test_states_are_recorded_if_asked_for(
+    attach: Callable[..., SessionRecorder],
+    session: AgentSession[Any],
+    folding: FoldingConvex,
+    asked_for: bool,
+) -> None:
+    recorder = attach(record_states=asked_for)
+    user = UserStateChangedEvent(old_state="listening", new_state="away", created_at=time.time())
+    session.emit("user_state_changed", user)
+    agent = AgentStateChangedEvent(old_state="listening", new_state="thinking")
+    session.emit("agent_state_changed", agent)
+    await recorder.aclose()
+    session.emit("user_state_changed", user)
+
+    states = [r for r in folding.folded if r["kind"] == "stateChanged"]
+    assert [(r["who"], r["state"], r["createdAt"]) for r in states] == (
+        [
+            ("user", "away", pytest.approx(user.created_at * 1000)),
+            ("agent", "thinking", pytest.approx(agent.created_at * 1000)),
+        ]
+        if asked_for
+        else []
+    )
+    assert recorder.stats.lost == 0
+
+
+def test_what_rides_along_makes_no_request_of_its_own() -> None:
+    """Else a lesson's states alone would be more requests than its messages."""
+    for kind in (ToolCallRecord, HandoffRecord, StateChangedRecord, UsageRecord, ErrorRecord):
+        assert kind.deliver_within_s == WITH_THE_NEXT_S
+    assert MessageRecord.deliver_within_s == AT_ONCE_S
+
+
+async def test_a_realtime_models_late_item_keeps_the_time_of_its_turn(
+    attach: Callable[..., SessionRecorder], session: AgentSession[Any], folding: FoldingConvex
+) -> None:
+    """The transcript of what was said comes when the answer to it has been spoken."""
+    recorder = attach()
+    now = time.time()
+    session.emit("conversation_item_added", said("assistant", "Fine!", id="a", created_at=now - 2))
+    session.emit(
+        "user_input_transcribed",
+        UserInputTranscribedEvent(transcript="How are you?", is_final=True, item_id="u"),
+    )
+    session.emit(
+        "conversation_item_added", said("user", "How are you?", id="u", created_at=now - 5)
+    )
+    await recorder.aclose()
+
+    messages = [r for r in folding.folded if r["kind"] == "message"]
+    assert [r["itemId"] for r in messages] == ["a", "u"]
+    in_order = sorted(messages, key=lambda r: (r["createdAt"], r["seq"]))
+    assert [r["itemId"] for r in in_order] == ["u", "a"]
+    transcript = next(r for r in folding.folded if r["kind"] == "transcript")
+    assert transcript["itemId"] == "u"
+
+
+async def test_a_repeated_final_is_a_further_snapshot_of_its_item(
+    attach: Callable[..., SessionRecorder], session: AgentSession[Any], folding: FoldingConvex
+) -> None:
+    """LiveKit emits the item again, and leaves both in its history; the fold keeps one."""
+    recorder = attach()
+    for text in ("I goed", "I goed home"):
+        session.emit(
+            "user_input_transcribed",
+            UserInputTranscribedEvent(transcript=text, is_final=True, item_id="u"),
+        )
+        session.emit("conversation_item_added", said("user", text, id="u"))
+    await recorder.aclose()
+
+    messages = [r for r in folding.folded if r["kind"] == "message"]
+    assert [(r["itemId"], r["text"]) for r in messages] == [("u", "I goed"), ("u", "I goed home")]
 
 
 async def test_an_error_is_kept_by_its_types_alone(

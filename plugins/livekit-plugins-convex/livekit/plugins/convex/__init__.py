@@ -11,6 +11,7 @@ from convex import ConvexInt64
 
 from .auth import AgentKey, AgentToken, TokenSource
 from .client import AsyncConvexClient
+from .directory import check_directory
 from .encoding import RecordError
 from .errors import (
     AuthenticationError,
@@ -30,6 +31,7 @@ from .outbox import Outbox
 from .recorder import RecorderStats, SessionRecorder
 from .records import (
     ErrorRecord,
+    HandoffRecord,
     LostRecord,
     MessageRecord,
     ModelUsage,
@@ -39,6 +41,7 @@ from .records import (
     SessionResumedRecord,
     SessionStartedRecord,
     SetAsideRecord,
+    StateChangedRecord,
     ToolCallRecord,
     TranscriptRecord,
     TurnMetrics,
@@ -63,6 +66,7 @@ __all__ = [
     "EncodingError",
     "ErrorRecord",
     "FunctionError",
+    "HandoffRecord",
     "JournalLockedError",
     "LostRecord",
     "MessageRecord",
@@ -82,6 +86,7 @@ __all__ = [
     "SessionResumedRecord",
     "SessionStartedRecord",
     "SetAsideRecord",
+    "StateChangedRecord",
     "Subscription",
     "SweepReport",
     "Telemetry",
@@ -93,6 +98,7 @@ __all__ = [
     "TurnMetrics",
     "UsageRecord",
     "__version__",
+    "check_directory",
     "readdress",
 ]
 

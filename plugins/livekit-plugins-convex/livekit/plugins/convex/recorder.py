@@ -7,20 +7,23 @@ import logging
 import time
 import uuid
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from livekit.agents import AgentSession, JobContext
-from livekit.agents.llm import ChatMessage
+from livekit.agents.llm import AgentHandoff, ChatMessage
 from livekit.agents.voice.events import (
+    AgentStateChangedEvent,
     CloseEvent,
     ConversationItemAddedEvent,
     ErrorEvent,
     FunctionToolsExecutedEvent,
     SessionUsageUpdatedEvent,
+    ToolExecutionUpdatedEvent,
     UserInputTranscribedEvent,
+    UserStateChangedEvent,
 )
 
 from .auth import AgentToken
@@ -35,20 +38,24 @@ from .log import logger
 from .outbox import Outbox
 from .records import (
     ErrorRecord,
+    HandoffRecord,
     MessageRecord,
     Record,
     RunEndedRecord,
     SessionEndedRecord,
     SessionStartedRecord,
-    ToolCallRecord,
+    StateChangedRecord,
     TranscriptRecord,
     UsageRecord,
     error_type,
     kind_of,
 )
+from .redaction import Redact, Redaction
+from .tool_calls import ToolCalls
 
 if TYPE_CHECKING:
     from livekit.agents.metrics import AgentSessionUsage
+    from livekit.agents.voice.events import EventTypes
 
     from .client import AsyncConvexClient
 
@@ -104,9 +111,9 @@ class SessionRecorder:
         recorder = convex.SessionRecorder.attach(session, ctx=ctx, client=client)
 
     In the entrypoint, before `session.start()`: the first items are emitted before it returns.
-    Messages, final transcripts, tool calls, usage, errors and the end are on disk when LiveKit's
-    event returns, and in Convex a moment later. Nothing here raises into the lesson, and nothing
-    waits for the network but `flush` and `aclose`.
+    Messages, final transcripts, tool calls, handoffs, usage, errors and the end are on disk when
+    LiveKit's event returns, and in Convex a moment later. Nothing here raises into the lesson, and
+    nothing waits for the network but `flush` and `aclose`.
 
     Attributes:
         run_id: this attempt of this job; the name of its journal.
@@ -122,6 +129,8 @@ class SessionRecorder:
         clock: RunClock,
         ctx: JobContext,
         end_job_on_close: bool,
+        record_states: bool,
+        redact: Redact | None,
     ) -> None:
         self.run_id = outbox.journal.header.run_id
         self.identity = identity
@@ -131,6 +140,9 @@ class SessionRecorder:
         self._clock = clock
         self._ctx = ctx
         self._end_job_on_close = end_job_on_close
+        self._record_states = record_states
+        self._redaction = None if redact is None else Redaction(redact, self.run_id)
+        self._tool_calls = ToolCalls(self.record, clock)
         self._session: AgentSession[Any] | None = None
         self._appended = 0
         self._not_stored = 0
@@ -151,6 +163,8 @@ class SessionRecorder:
         outbox_dir: Path | str | None = None,
         agent_name: str | None = None,
         end_job_on_close: bool = True,
+        record_states: bool = False,
+        redact: Redact | None = None,
     ) -> SessionRecorder:
         """Record `session` from now until its job ends.
 
@@ -168,6 +182,12 @@ class SessionRecorder:
                 delivered from memory.
             end_job_on_close: shut the job down when the session closes. LiveKit leaves it running
                 until the server ends the empty room, 17 to 20 s after the student has gone.
+            record_states: also record when the user and the agent begin to speak, listen, think.
+            redact: sees each record of this run before it is stored, an app's own too, and returns
+                what to store, such as `msgspec.structs.replace(record, text="…")`. It runs on the
+                session's event loop: microseconds, no I/O. None for a record drops what it says
+                and keeps that it was. A hook that raises, or returns another type, does the same,
+                and is logged once (redaction.py).
 
         Raises:
             RuntimeError: the session has a recorder already, or no event loop is running.
@@ -200,6 +220,8 @@ class SessionRecorder:
             clock=clock,
             ctx=ctx,
             end_job_on_close=end_job_on_close,
+            record_states=record_states,
+            redact=redact,
         )
         recorder.record(
             SessionStartedRecord(
@@ -262,16 +284,32 @@ class SessionRecorder:
     def _listen(self, session: AgentSession[Any]) -> None:
         _ATTACHED.add(session)
         self._session = session
-        session.on("conversation_item_added", self._on_item)
-        session.on("user_input_transcribed", self._on_transcript)
-        session.on("function_tools_executed", self._on_tools)
-        session.on("session_usage_updated", self._on_usage)
-        session.on("error", self._on_error)
-        session.on("close", self._on_close)
+        for event, listener in self._listeners():
+            session.on(event, listener)
+
+    def _stop_listening(self, session: AgentSession[Any]) -> None:
+        for event, listener in self._listeners():
+            session.off(event, listener)
+
+    def _listeners(self) -> Iterator[tuple[EventTypes, Callable[[Any], None]]]:
+        yield "conversation_item_added", self._on_item
+        yield "user_input_transcribed", self._on_transcript
+        yield "function_tools_executed", self._on_tools
+        yield "tool_execution_updated", self._on_tool_update
+        yield "session_usage_updated", self._on_usage
+        yield "error", self._on_error
+        yield "close", self._on_close
+        if self._record_states:
+            yield "user_state_changed", self._on_user_state
+            yield "agent_state_changed", self._on_agent_state
 
     @_contained
     def _on_item(self, event: ConversationItemAddedEvent) -> None:
         item = event.item
+        if isinstance(item, AgentHandoff):
+            created_at = self._clock.place(item.created_at)
+            self._append(HandoffRecord.from_item(item, created_at=created_at))
+            return
         if not isinstance(item, ChatMessage) or item.role not in ("user", "assistant"):
             return
         language, self._language = (
@@ -297,9 +335,26 @@ class SessionRecorder:
 
     @_contained
     def _on_tools(self, event: FunctionToolsExecutedEvent) -> None:
-        for call, output in event.zipped():
-            created_at = self._clock.place(call.created_at)
-            self.record(ToolCallRecord.from_call(call, output, created_at=created_at))
+        self._tool_calls.on_executed(event)
+
+    @_contained
+    def _on_tool_update(self, event: ToolExecutionUpdatedEvent) -> None:
+        if self._session is not None:
+            self._tool_calls.on_updated(event, self._session.history)
+
+    @_contained
+    def _on_user_state(self, event: UserStateChangedEvent) -> None:
+        self._on_state("user", event)
+
+    @_contained
+    def _on_agent_state(self, event: AgentStateChangedEvent) -> None:
+        self._on_state("agent", event)
+
+    def _on_state(
+        self, who: Literal["user", "agent"], event: UserStateChangedEvent | AgentStateChangedEvent
+    ) -> None:
+        created_at = self._clock.place(event.created_at)
+        self._append(StateChangedRecord(created_at=created_at, who=who, state=event.new_state))
 
     @_contained
     def _on_usage(self, event: SessionUsageUpdatedEvent) -> None:
@@ -315,6 +370,7 @@ class SessionRecorder:
     @_contained
     def _on_close(self, event: CloseEvent) -> None:
         try:
+            self._tool_calls.on_close()
             self._append_usage()
             self._append(
                 SessionEndedRecord(
@@ -334,6 +390,8 @@ class SessionRecorder:
             self.record(UsageRecord.from_usage(usage, created_at=self._clock.now()))
 
     def _append(self, record: Record) -> int:
+        if self._redaction is not None:
+            record = self._redaction.apply(record)
         seq = self._outbox.append(record)
         self._appended += 1
         return seq
@@ -394,14 +452,6 @@ class SessionRecorder:
             },
         )
         return left
-
-    def _stop_listening(self, session: AgentSession[Any]) -> None:
-        session.off("conversation_item_added", self._on_item)
-        session.off("user_input_transcribed", self._on_transcript)
-        session.off("function_tools_executed", self._on_tools)
-        session.off("session_usage_updated", self._on_usage)
-        session.off("error", self._on_error)
-        session.off("close", self._on_close)
 
 
 def speaking_for(client: AsyncConvexClient, header: Header) -> AsyncConvexClient:

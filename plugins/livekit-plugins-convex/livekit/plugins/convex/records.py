@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from .encoding import RecordError, Wire
 
 if TYPE_CHECKING:
-    from livekit.agents.llm import ChatMessage, FunctionCall, FunctionCallOutput
+    from livekit.agents.llm import AgentHandoff, ChatMessage, FunctionCall, FunctionCallOutput
     from livekit.agents.metrics import AgentSessionUsage
     from livekit.agents.voice.events import ErrorEvent
 
@@ -145,7 +145,15 @@ class TranscriptRecord(Record, tag="transcript", frozen=True, kw_only=True):
 
 
 class ToolCallRecord(Record, tag="toolCall", frozen=True, kw_only=True):
-    """One call of a function tool and what came of it. `arguments` is JSON text."""
+    """One call of a function tool and what came of it. `arguments` is JSON text.
+
+    A tool that reports before it is done is recorded twice: with what it reported, then with its
+    result, which takes the place of the report.
+
+    Attributes:
+        result_of: `seq` of this run's record of the same call that this one replaces. Not the
+            `call_id`, which some models give to every call.
+    """
 
     deliver_within_s: ClassVar[float] = WITH_THE_NEXT_S
 
@@ -154,20 +162,64 @@ class ToolCallRecord(Record, tag="toolCall", frozen=True, kw_only=True):
     arguments: str
     is_error: bool
     output: str | None = None
+    result_of: int | None = None
 
     @classmethod
     def from_call(
-        cls, call: FunctionCall, output: FunctionCallOutput | None, *, created_at: float
+        cls,
+        call: FunctionCall,
+        output: FunctionCallOutput | None,
+        *,
+        created_at: float,
+        result_of: int | None = None,
+        failed: bool = False,
     ) -> ToolCallRecord:
-        """The record of a call and, unless the tool gave none, its output."""
+        """The record of a call and, unless the tool gave none, its output.
+
+        Args:
+            failed: it came to nothing; counts where there is no output to say so.
+        """
         return cls(
             created_at=created_at,
             call_id=call.call_id,
             name=call.name,
             arguments=call.arguments,
             output=None if output is None else output.output,
-            is_error=output is not None and output.is_error,
+            is_error=failed if output is None else output.is_error,
+            result_of=result_of,
         )
+
+
+class HandoffRecord(Record, tag="handoff", frozen=True, kw_only=True):
+    """Another agent has taken over, or, without `old_agent`, the first one has begun."""
+
+    deliver_within_s: ClassVar[float] = WITH_THE_NEXT_S
+
+    item_id: str
+    new_agent: str
+    old_agent: str | None = None
+
+    @classmethod
+    def from_item(cls, item: AgentHandoff, *, created_at: float) -> HandoffRecord:
+        """The record of a handoff; agents are named by their ids."""
+        return cls(
+            created_at=created_at,
+            item_id=item.id,
+            new_agent=item.new_agent_id,
+            old_agent=item.old_agent_id,
+        )
+
+
+class StateChangedRecord(Record, tag="stateChanged", frozen=True, kw_only=True):
+    """The user began to speak, the agent to think: LiveKit's `user_state` and `agent_state`.
+
+    Only written where it was asked for: a lesson has more of these than of all else together.
+    """
+
+    deliver_within_s: ClassVar[float] = WITH_THE_NEXT_S
+
+    who: Literal["user", "agent"]
+    state: str
 
 
 class UsageRecord(Record, tag="usage", frozen=True, kw_only=True):
@@ -252,6 +304,8 @@ RECORD_TYPES: tuple[type[Record], ...] = (
     MessageRecord,
     TranscriptRecord,
     ToolCallRecord,
+    HandoffRecord,
+    StateChangedRecord,
     UsageRecord,
     ErrorRecord,
     SessionEndedRecord,
