@@ -144,7 +144,6 @@ class _Field(NamedTuple):
 @functools.cache
 def fields_of(cls: type[Wire]) -> tuple[_Field, ...]:
     """A type's fields with what each holds, in order."""
-    """A type's fields with what each holds, in order."""
     fields = ((field, _bare(field.type)) for field in msgspec.structs.fields(cls))
     return tuple(
         _Field(field.name, role_of(field.name, bare), field.required, bare)
