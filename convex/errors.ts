@@ -57,6 +57,8 @@ export type ErrorData = {
   limit?: number;
   /** With `gap`: the `seq` after the last one that is folded. Resending from here is always right. */
   expected?: number;
+  /** With `invalid_value` for an import: a line for each problem, by file and path. */
+  problems?: string[];
   /** With `version_unsupported`: the record versions that this deployment folds. */
   supported?: number[];
 };
