@@ -14,6 +14,7 @@ import type { Caller } from "../functions";
 import { MAX_BATCH_RECORDS, RECORD_VERSIONS } from "../limits";
 import type { End, RecordOf, SessionRecord } from "../validators";
 import { checkRecord } from "./checks";
+import { refuseErased } from "./erasures";
 import { foldEvent, foldToolCall } from "./events";
 import { foldMessage, foldTranscript } from "./messages";
 import { findRun, joinNamedSession, joinOwnSession, openRun, recordsAfter } from "./runs";
@@ -61,6 +62,7 @@ export async function foldBatch(ctx: MutationCtx, caller: Caller, batch: Batch):
     });
   }
   const known = await findRun(ctx, caller, runId);
+  await refuseErased(ctx, caller, runId, known);
   const last = known?.seq ?? -1;
   const fresh = recordsAfter(last, records);
   for (const record of fresh) checkRecord(record);
