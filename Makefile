@@ -2,7 +2,7 @@
 PYTHON ?= python3
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-python test-functions check fix bench-freeze codegen check-docker verify lock clean .node .python
+.PHONY: help setup demo dev test test-python test-functions check fix bench-freeze bench-queries codegen check-docker verify lock clean .node .python
 
 export PATH := $(CURDIR)/.tools/bin:$(CURDIR)/.venv/bin:$(PATH)
 
@@ -30,7 +30,7 @@ check: .python .node ## Lint, types, import direction: ruff, mypy, import-linter
 	ruff check .
 	ruff format --check .
 	mypy -p emma_agent -p livekit.plugins.convex
-	mypy scripts/*.py tests
+	mypy scripts/*.py benchmarks/*.py tests
 	lint-imports
 	npm run check --silent
 
@@ -40,6 +40,9 @@ fix: .python ## Format the Python code and mend what ruff can mend
 
 bench-freeze: setup ## Measure how long the official Python client stops the event loop, beside ours
 	@python benchmarks/official_client_freeze.py
+
+bench-queries: setup ## Measure what each public query reads and how long it takes, up to 100,000 messages
+	@python -m benchmarks.query_cost
 
 codegen: setup ## Make convex/_generated anew, by the real convex command against convex-local
 	@python scripts/codegen.py

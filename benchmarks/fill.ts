@@ -38,6 +38,8 @@ export const school = internalMutation({
     now: v.number(),
     students: v.number(),
     lessons: v.number(),
+    /** How many lessons the first student has completed; the others are begun. */
+    completed: v.number(),
     /** Who teaches all students, who is the first one's guardian, who administers. */
     teacher: v.string(),
     guardian: v.string(),
@@ -96,13 +98,24 @@ export const school = internalMutation({
       await ctx.db.insert("progress", {
         studentId: students[0]!,
         lessonId,
-        status: i % 2 === 0 ? "completed" : "started",
+        status: i < args.completed ? "completed" : "started",
         timesStudied: 1 + i,
         lastStudiedAt: args.now - i * DAY_MS,
-        ...(i % 2 === 0 ? { completedAt: args.now - i * DAY_MS } : {}),
+        ...(i < args.completed ? { completedAt: args.now - i * DAY_MS } : {}),
       });
     }
     return { students, lessons, courseId, avatarId, userId: teacherId };
+  },
+});
+
+/** That a student was erased, whose rows are gone. */
+export const erasure = internalMutation({
+  args: { studentHash: v.string(), now: v.number() },
+  returns: v.null(),
+  handler: async (ctx, { studentHash, now }) => {
+    const times = { requestedAt: now - DAY_MS, finishedAt: now };
+    await ctx.db.insert("erasures", { studentHash, ...times, deleted: { students: 1 } });
+    return null;
   },
 });
 
@@ -304,6 +317,8 @@ async function insertLearnt(
   { sessionId, studentId, key, startedAt, index }: InSession & { index: number },
 ): Promise<void> {
   const ofSession = { sessionId, studentId };
+  // The latter half of the types was overcome: it is in none of the latest sessions.
+  const types = index < 10 ? ERROR_TYPES.length / 2 : ERROR_TYPES.length;
   for (let i = 0; i < 8; i++) {
     await ctx.db.insert("corrections", {
       ...ofSession,
@@ -311,7 +326,7 @@ async function insertLearnt(
       itemId: `item_${key}_${2 * i + 1}`,
       said: "I buyed",
       target: "I bought",
-      errorType: ERROR_TYPES[i]!,
+      errorType: ERROR_TYPES[i % types]!,
       severity: "moderate",
       repaired: i % 2 === 0,
       createdAt: startedAt + i * 1000,

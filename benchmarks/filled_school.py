@@ -13,6 +13,7 @@ one measures.
 
 from __future__ import annotations
 
+import hmac
 import http.client
 import json
 import shutil
@@ -35,6 +36,10 @@ CALLERS: tuple[Caller, ...] = ("agent", "student", "teacher", "guardian", "admin
 DAY_MS = 86_400_000
 MESSAGES_PER_SESSION = 20
 LESSONS = 24
+COMPLETED = 11
+"""Lessons of the course that the first student has behind them."""
+LINKED = LESSONS + 2
+"""Users who may see the first student."""
 SHARE_OF_FIRST = 0.8
 SHARE_IN_ONE_SESSION = 0.2
 MAX_DAYS = 1_000
@@ -42,6 +47,7 @@ MAX_DAYS = 1_000
 _ROWS_PER_CALL = 2_500
 _ROWS_PER_SESSION = 43
 _TOKEN_LIFETIME_S = 3600
+_ERASURE_KEY = "0123456789abcdef0123456789abcdef"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +115,20 @@ class FilledSchool:
         """
         project = _project(folder)
         key = AgentKey.generate()
-        local = ConvexLocal.start(project=project, db=folder / "db.sqlite3", agent_key=key)
-        with local:
+
+        def run() -> ConvexLocal:
+            return ConvexLocal.start(
+                project=project,
+                db=folder / "db.sqlite3",
+                agent_key=key,
+                env={"ERASURE_KEY": _ERASURE_KEY},
+            )
+
+        with run() as local:
             school = cls(local, messages)
             school._fill(on_progress)
             school.close_connection()
-        local = ConvexLocal.start(project=project, db=folder / "db.sqlite3", agent_key=key)
+        local = run()
         local.wait_ready()
         return cls(local, messages, school.names)
 
@@ -126,6 +140,13 @@ class FilledSchool:
     def query(self, function: str, args: Mapping[str, Any], *, caller: Caller) -> Answer:
         """Call a public query as `caller`, about the student with the most history."""
         return self._call("query", function, args, f"Bearer {self._token(caller)}")
+
+    def ping(self) -> float:
+        """Seconds that a request takes for which nothing is read: what the machine itself costs."""
+        started = time.perf_counter()
+        self._open().request("GET", "/version")
+        self._open().getresponse().read()
+        return time.perf_counter() - started
 
     def close_connection(self) -> None:
         if self._connection is not None:
@@ -150,14 +171,12 @@ class FilledSchool:
     def _call(
         self, kind: Literal["query", "mutation"], function: str, args: Any, authorization: str
     ) -> Answer:
-        if self._connection is None:
-            host, _, port = self._local.url.removeprefix("http://").partition(":")
-            self._connection = http.client.HTTPConnection(host, int(port), timeout=60)
+        connection = self._open()
         body = json.dumps({"path": function, "args": args, "format": "json"}).encode()
         headers = {"Authorization": authorization, "Content-Type": "application/json"}
         started = time.perf_counter()
-        self._connection.request("POST", f"/api/{kind}", body, headers)
-        response = self._connection.getresponse()
+        connection.request("POST", f"/api/{kind}", body, headers)
+        response = connection.getresponse()
         text = response.read()
         seconds = time.perf_counter() - started
         answer = json.loads(text)
@@ -168,10 +187,14 @@ class FilledSchool:
         error = answer.get("errorMessage") if answer["status"] == "error" else None
         return Answer(answer.get("value"), error, usage, seconds)
 
+    def _open(self) -> http.client.HTTPConnection:
+        if self._connection is None:
+            host, _, port = self._local.url.removeprefix("http://").partition(":")
+            self._connection = http.client.HTTPConnection(host, int(port), timeout=60)
+        return self._connection
+
     def _fill_with(self, function: str, args: Mapping[str, Any]) -> Any:
-        answer = self._call(
-            "mutation", f"fill:{function}", args, f"Convex {self._local.admin_key}"
-        )
+        answer = self._call("mutation", f"fill:{function}", args, f"Convex {self._local.admin_key}")
         if answer.error is not None:
             raise RuntimeError(f"fill:{function}: {answer.error}")
         return answer.value
@@ -188,10 +211,13 @@ class FilledSchool:
                 "now": now_ms,
                 "students": max(LESSONS, self.messages // 200),
                 "lessons": LESSONS,
+                "completed": COMPLETED,
                 **{who: f"{self._local.agent_key.issuer}|{who}" for who in CALLERS[2:]},
             },
         )
         first, *others = made["students"]
+        digest = hmac.digest(_ERASURE_KEY.encode(), others[0].encode(), "sha256")
+        self._fill_with("erasure", {"studentHash": digest.hex(), "now": now_ms})
         self._names = Names(
             student=first,
             student_ids=made["students"],
