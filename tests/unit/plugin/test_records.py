@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import math
 from typing import Any, ClassVar, Literal
@@ -46,6 +47,12 @@ class Scored(Record, tag="scored", frozen=True, kw_only=True):
     took_s: float
     hint: Literal["first", "last"] | None = None
     details: dict[str, Any] | None = None
+
+
+class Rated(Record, tag="rated", frozen=True, kw_only=True):
+    """A choice among numbers."""
+
+    rating: Literal[1, 2, 3, 4]
 
 
 def nested(levels: int) -> dict[str, Any]:
@@ -93,9 +100,10 @@ WIRE: list[tuple[Record, dict[str, Any]]] = [
         },
     ),
     (
-        SessionResumedRecord(created_at=NOW, **STARTED),
+        SessionResumedRecord(created_at=NOW, **STARTED, last_seen_at=NOW - 60),
         {
             "kind": "sessionResumed",
+            "lastSeenAt": NOW_MS - 60_000,
             "sessionKey": "s",
             "room": "r",
             "jobId": "AJ_1",
@@ -388,6 +396,31 @@ def test_an_app_writes_records_of_its_own() -> None:
         "hint": "last",
         "details": {"word": "went"},
     }
+
+
+class Rating(enum.Enum):
+    """Equal to no number."""
+
+    GOOD = 3
+
+
+class NumberedRating(enum.IntEnum):
+    """Equal to its number."""
+
+    GOOD = 3
+
+
+@pytest.mark.parametrize("rating", [3, 3.0, NumberedRating.GOOD])
+def test_a_choice_among_numbers_is_stored_as_that_number(rating: Any) -> None:
+    assert encode(Rated(created_at=NOW, rating=rating))[0].endswith(b'"rating":3}')
+
+
+@pytest.mark.parametrize("rating", [0, 5, 2.5, True, "3", math.nan, None, Rating.GOOD])
+def test_what_is_none_of_the_numbers_is_refused(rating: Any) -> None:
+    """True equals 1; Convex would refuse it with an opaque error, and hold the journal."""
+    with pytest.raises(RecordError) as caught:
+        encode(Rated(created_at=NOW, rating=rating))
+    assert caught.value.field == "rating"
 
 
 @given(

@@ -89,7 +89,13 @@ class SessionResumedRecord(RunStart, tag="sessionResumed", frozen=True, kw_only=
     """The first record of a run that carries on a session begun by another run.
 
     Folded by Convex; `SessionRecorder` writes none, since it does not know yet of other runs.
+
+    Attributes:
+        last_seen_at: the last that is known of the session, in Unix seconds. Longer before
+            `created_at` than the grace period, this run becomes a session of its own.
     """
+
+    last_seen_at: float | None = None
 
 
 class MessageRecord(Record, tag="message", frozen=True, kw_only=True):
