@@ -67,6 +67,7 @@ export type Access = Infer<typeof vAccess>;
 // ---------------------------------------------------------------------------------------------
 // Lessons
 
+/** `guided` goes through slides, `conversation` has none or few. */
 export const vLessonKind = v.union(v.literal("guided"), v.literal("conversation"));
 
 /** `notes` are for the tutor alone. */
@@ -77,6 +78,7 @@ export const vSlide = v.object({
 });
 export type Slide = Infer<typeof vSlide>;
 
+/** What the student is asked to do. */
 export const vExerciseKind = v.union(
   v.literal("say"),
   v.literal("fill_in"),
@@ -114,6 +116,7 @@ export const vLesson = v.object({
 });
 export type Lesson = Infer<typeof vLesson>;
 
+/** How an avatar teaches. */
 export const vTeachingStyle = v.union(
   v.literal("patient"),
   v.literal("lively"),
@@ -185,6 +188,7 @@ export const vStudentChanges = v.object({
 });
 export type StudentChanges = Infer<typeof vStudentChanges>;
 
+/** A student as they and those who may see them read of them. */
 export const vStudentProfile = v.object({
   studentId: v.id("students"),
   ...profileFields,
