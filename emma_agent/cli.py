@@ -161,6 +161,40 @@ def check() -> None:
     typer.echo(f"{get_settings().deployment_url} takes this worker's records.")
 
 
+@app.command("import-lessons")
+def import_lessons(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="FILE…",
+            help="JSON files, as lessons/README.md describes them.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+) -> None:
+    """Write lessons, courses and avatars from files: all or nothing, repeatable.
+
+    Without FILE: the lessons that come with the project. Needs the deployment's admin key in
+    CONVEX_ADMIN_KEY, or a running `dev`.
+    """
+    from emma_agent import school
+
+    administrator = school.administrator()
+    _print(school.import_lessons(administrator, files or school.shipped_lessons()))
+
+
+@app.command()
+def seed() -> None:
+    """Make the demo's student and lesson, or bring them back to what they were.
+
+    Needs the deployment's admin key in CONVEX_ADMIN_KEY, or a running `dev`.
+    """
+    from emma_agent import school
+
+    _print(school.seed_demo(school.administrator()))
+
+
 @outbox_app.command()
 def readdress(
     old: Annotated[
@@ -252,7 +286,7 @@ def _convex_for_development(command: Command) -> Iterator[None]:
         )
         typer.echo(
             f"convex-local is at {local.url}, its data in {data_dir}. For a student and a lesson: "
-            f"set -a; . {data_dir}/convex.env; npx convex run seed:demo",
+            "python -m emma_agent seed",
             err=True,
         )
         _export(CONVEX_URL=local.url, CONVEX_AGENT_KEY=key.pem(), CONVEX_AGENT_ISSUER=key.issuer)
@@ -301,6 +335,11 @@ def _export(**values: str | None) -> None:
 def _settings() -> Settings:
     get_settings.cache_clear()
     return get_settings()
+
+
+def _print(lines: list[str]) -> None:
+    for line in lines:
+        typer.echo(line)
 
 
 def _refuse(problems: list[str], *, exit_code: int = 2) -> NoReturn:

@@ -17,6 +17,8 @@ __all__ = [
     "ContextError",
     "CorrectionStyle",
     "ErrorExample",
+    "Exercise",
+    "ExerciseKind",
     "LastSession",
     "Lesson",
     "LessonId",
@@ -37,6 +39,7 @@ __all__ = [
 StudentId = NewType("StudentId", str)
 LessonId = NewType("LessonId", str)
 CorrectionStyle = Literal["gentle", "every_error", "at_the_end"]
+ExerciseKind = Literal["say", "fill_in", "choose", "answer"]
 _T = TypeVar("_T")
 
 # Convex writes camelCase; newer functions may send more than this worker knows.
@@ -82,10 +85,23 @@ class Preferences:
 @with_config(_WIRE)
 @dataclass(frozen=True, slots=True)
 class Slide:
-    """One slide of a lesson."""
+    """One slide of a lesson. The student never sees `notes`."""
 
     title: str
     text: str
+    notes: str | None = None
+
+
+@with_config(_WIRE)
+@dataclass(frozen=True, slots=True)
+class Exercise:
+    """One task of a lesson. Without `answers`, any sensible one is right; `slide` from 0."""
+
+    exercise_id: str
+    kind: ExerciseKind
+    prompt: str
+    answers: tuple[str, ...] = ()
+    slide: int | None = None
 
 
 @with_config(_WIRE)
@@ -101,6 +117,7 @@ class Lesson:
     objectives: tuple[str, ...] = ()
     target_words: tuple[str, ...] = ()
     slides: tuple[Slide, ...] = ()
+    exercises: tuple[Exercise, ...] = ()
 
 
 @with_config(_WIRE)

@@ -7,10 +7,12 @@ for every command that needs it:
         -> Administrator                      raises SettingsError (exit code 2)
 
     Administrator.url: str
-    Administrator.query(name: str, args: Mapping[str, …] | None = None, *, timeout_s=60.0)
+    Administrator.query(name: str, args: Mapping[str, object] | None = None, *, timeout_s=60.0)
     Administrator.mutation(...)               the same; both return the answer as Convex's values
         raises CallError (exit code 1): `problems` has one line each, remedy included;
         its `code` and `data` are those of the `ConvexError` that the function threw, else None
+
+With it: `import_lessons` and `seed_demo`, which return the lines to print.
 
 The command line turns both errors into lines on stderr and an exit code; commands just call.
 The official synchronous client does the work: blocking is right here, where nobody is speaking.
@@ -18,13 +20,14 @@ The official synchronous client does the work: blocking is right here, where nob
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, TimeoutError as FutureTimeoutError
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import requests
 from convex.http_client import ConvexExecutionError, ConvexHttpClient
@@ -36,7 +39,15 @@ from emma_agent.settings import SettingsError
 from livekit.plugins.convex import ConfigurationError
 from livekit.plugins.convex.transport import check_url
 
-__all__ = ["LOCAL_ENV", "Administrator", "CallError", "administrator"]
+__all__ = [
+    "LOCAL_ENV",
+    "Administrator",
+    "CallError",
+    "administrator",
+    "import_lessons",
+    "seed_demo",
+    "shipped_lessons",
+]
 
 LOCAL_ENV: Final = ROOT / ".emma" / "convex.env"
 """Where `dev` writes the address and the admin key of the convex-local that it starts."""
@@ -73,7 +84,7 @@ class Administrator:
     def query(
         self,
         name: str,
-        args: Mapping[str, CoercibleToConvexValue] | None = None,
+        args: Mapping[str, object] | None = None,
         *,
         timeout_s: float = 60.0,
     ) -> ConvexValue:
@@ -87,7 +98,7 @@ class Administrator:
     def mutation(
         self,
         name: str,
-        args: Mapping[str, CoercibleToConvexValue] | None = None,
+        args: Mapping[str, object] | None = None,
         *,
         timeout_s: float = 60.0,
     ) -> ConvexValue:
@@ -103,16 +114,17 @@ class Administrator:
         self,
         call: Callable[[str, dict[str, CoercibleToConvexValue] | None], ConvexValue],
         name: str,
-        args: Mapping[str, CoercibleToConvexValue] | None,
+        args: Mapping[str, object] | None,
         timeout_s: float,
     ) -> ConvexValue:
         # The client waits without end. Its thread is left behind when the time is up: the
         # command that asked ends then, and a daemon thread with it.
         answer: Future[ConvexValue] = Future()
+        given = cast("dict[str, CoercibleToConvexValue]", dict(args or {}))
 
         def ask() -> None:
             try:
-                answer.set_result(call(name, dict(args or {})))
+                answer.set_result(call(name, given))
             except BaseException as error:  # noqa: BLE001 - it is the caller's, below
                 answer.set_exception(error)
 
@@ -212,6 +224,73 @@ def administrator(
     if problems:
         raise SettingsError(problems)
     return Administrator(url, keys[0])
+
+
+def shipped_lessons(root: Path = ROOT) -> list[Path]:
+    """The files of the lessons that come with a checkout of the project.
+
+    Raises:
+        SettingsError: this is no checkout.
+    """
+    found = sorted((root / "lessons").glob("*.json"))
+    if not found:
+        raise SettingsError(
+            [f"There are no lessons in {root / 'lessons'}: name the files that are to be imported."]
+        )
+    return found
+
+
+def import_lessons(school: Administrator, files: Iterable[Path]) -> list[str]:
+    """Write the lessons, courses and avatars of the files, all of them or nothing.
+
+    Returns:
+        A line for each lesson, with its id, then one for the whole.
+
+    Raises:
+        CallError: a line for each thing that is wrong, by file and path.
+    """
+    documents = [{"name": path.name, "text": _read_text(path)} for path in files]
+    match school.mutation("lessons:importAll", {"files": documents}):
+        case {"avatars": list(avatars), "courses": list(courses), "lessons": list(lessons)}:
+            named = (lesson for lesson in lessons if isinstance(lesson, dict))
+            told = [f"{lesson['slug']!s}: {lesson['lessonId']!s}" for lesson in named]
+            counts = f"lessons {len(lessons)}, courses {len(courses)}, avatars {len(avatars)}"
+            return [*told, f"Imported into {school.url}: {counts}"]
+        case _:
+            raise _another_answer(school, "lessons:importAll")
+
+
+def seed_demo(school: Administrator) -> list[str]:
+    """Make the demo's student and lesson, or bring them back to what they were.
+
+    Returns:
+        What to dispatch a job with, as its metadata.
+    """
+    match school.mutation("seed:demo"):
+        case {"studentId": str(student_id), "lessonId": str(lesson_id)}:
+            metadata = json.dumps({"student_id": student_id, "lesson_id": lesson_id})
+            return [
+                f"{school.url} has the demo's student and lesson. A room whose dispatch has this "
+                "metadata is theirs:",
+                metadata,
+            ]
+        case _:
+            raise _another_answer(school, "seed:demo")
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise CallError([f"{path.name}: is not UTF-8 text (byte {error.start})."]) from None
+    except OSError as error:
+        raise CallError([f"{path.name}: cannot be read ({error.strerror})."]) from None
+
+
+def _another_answer(school: Administrator, name: str) -> CallError:
+    return CallError(
+        [f"{school.url}: {name} gave another answer than this version knows: {_DEPLOY}."]
+    )
 
 
 def _read_local(path: Path) -> dict[str, str]:

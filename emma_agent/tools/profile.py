@@ -40,16 +40,20 @@ async def get_student_profile(context: RunContext[LessonState]) -> str:
 
 @function_tool
 async def get_lesson_plan(context: RunContext[LessonState]) -> str:
-    """Look up today's lesson: title, objectives, words to learn and slides."""
+    """Look up today's lesson: title, objectives, words to learn, slides and exercises."""
     lesson = context.userdata.plan.lesson
     if lesson is None:
         raise ToolError("No lesson is planned for today; talk freely.")
-    plan = asdict(lesson)
+    plan = asdict(lesson, dict_factory=_known)
     del plan["lesson_id"]
     return _json(lesson=plan)
 
 
 TOOLS: Final = (get_student_profile, get_lesson_plan)
+
+
+def _known(fields: list[tuple[str, object]]) -> dict[str, object]:
+    return {name: value for name, value in fields if value is not None}
 
 
 def _json(**values: object) -> str:

@@ -167,6 +167,17 @@ describe("what comes next", () => {
     });
   });
 
+  test("is a lesson that was begun and not completed", async () => {
+    const { t, ids, studentId, self } = await course();
+    await complete(t, studentId, ids[0] as Id<"lessons">);
+    await t.run(async (ctx) => {
+      for (const row of await ctx.db.query("progress").collect()) {
+        await ctx.db.patch("progress", row._id, { status: "started" });
+      }
+    });
+    expect(await self.query(api.lessons.next, {})).toMatchObject({ lesson: { slug: "a" } });
+  });
+
   test("is not what another student has left", async () => {
     const { t, ids, self } = await course();
     await complete(t, await addStudent(t, "Other"), ids[0] as Id<"lessons">);

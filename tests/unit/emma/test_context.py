@@ -9,6 +9,7 @@ import pytest
 from emma_agent.context import (
     ContextError,
     ErrorExample,
+    Exercise,
     Lesson,
     LessonId,
     LessonProgress,
@@ -53,6 +54,22 @@ def test_milliseconds_become_seconds_and_floats_become_counts() -> None:
     )
     assert context.last_session.started_at == 1_700_000_000.0
     assert isinstance(context.last_session.message_count, int)
+
+
+def test_a_lesson_has_notes_for_the_tutor_and_exercises() -> None:
+    exercise = {"exerciseId": "ask", "kind": "say", "prompt": "Ask.", "answers": ["How much?"]}
+    lesson = {
+        **LESSON,
+        "slides": [{"title": "Prices", "text": "How much?", "notes": "Slowly."}],
+        "exercises": [{**exercise, "slide": 0.0}, {**exercise, "exerciseId": "free"}],
+    }
+    parsed = parse_plan({"preferences": PREFERENCES, "lesson": lesson}).lesson
+    assert parsed is not None
+    assert parsed.slides == (Slide(title="Prices", text="How much?", notes="Slowly."),)
+    assert parsed.exercises == (
+        Exercise("ask", "say", "Ask.", answers=("How much?",), slide=0),
+        Exercise("free", "say", "Ask.", answers=("How much?",)),
+    )
 
 
 def test_a_student_without_lesson_or_history_is_fine() -> None:

@@ -59,6 +59,7 @@ async def test_the_plan_is_read_from_memory() -> None:
             "objectives": ["ask for a price"],
             "target_words": ["cheap", "receipt"],
             "slides": [{"title": "Prices", "text": "How much is it?"}],
+            "exercises": [],
         }
     }
 
