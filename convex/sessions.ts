@@ -2,14 +2,19 @@
  * Lessons held: what the agent records of them, and how they stand.
  * @module
  */
+import { paginationOptsValidator, paginationResultValidator } from "convex/server";
 import { v } from "convex/values";
+import { internal } from "./_generated/api";
+import { internalMutation } from "./_generated/server";
 import { agentMutation, agentQuery, requireStudent, studentQuery } from "./functions";
 import { RECORD_VERSIONS } from "./limits";
 import { foldBatch } from "./model/fold";
-import { findSession, toSession } from "./model/sessions";
+import { closeExpired as closeExpiredPage } from "./model/leases";
+import { findSession, listSessions, toSession } from "./model/sessions";
+import { settleDue as settleDuePage } from "./model/settle";
 import { loadPlan } from "./model/students";
 import { vPlan } from "./schoolValidators";
-import { vRecord, vSession } from "./validators";
+import { vRecord, vSession, vSessionSummary } from "./validators";
 
 /**
  * Fold the next records of one run into the tables.
@@ -70,5 +75,39 @@ export const get = studentQuery({
   handler: async (ctx, { sessionKey }) => {
     const session = await findSession(ctx, ctx.about, sessionKey);
     return session === null ? null : await toSession(ctx, session);
+  },
+});
+
+/**
+ * A page of the student's sessions, newest first; at most 200 a page.
+ *
+ * Counters are not in it (`sessions:get` has them): a list reruns when a session begins or ends, and
+ * not with each message.
+ */
+export const list = studentQuery({
+  args: { paginationOpts: paginationOptsValidator },
+  returns: paginationResultValidator(vSessionSummary),
+  handler: async (ctx, { paginationOpts }) => await listSessions(ctx, ctx.about, paginationOpts),
+});
+
+/** Ends, provisionally, the sessions of which nothing more comes. For the cron. */
+export const closeExpired = internalMutation({
+  args: {},
+  returns: v.null(),
+  handler: async (ctx): Promise<null> => {
+    const more = await closeExpiredPage(ctx, Date.now());
+    if (more) await ctx.scheduler.runAfter(0, internal.sessions.closeExpired, {});
+    return null;
+  },
+});
+
+/** Adds the sessions that are over to what is told of days, students and lessons. For the cron. */
+export const settleDue = internalMutation({
+  args: {},
+  returns: v.null(),
+  handler: async (ctx): Promise<null> => {
+    const more = await settleDuePage(ctx, Date.now());
+    if (more) await ctx.scheduler.runAfter(0, internal.sessions.settleDue, {});
+    return null;
   },
 });

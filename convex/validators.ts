@@ -214,6 +214,21 @@ export const vSession = v.object({
 });
 export type Session = Infer<typeof vSession>;
 
+/** A session in a list: without what changes while it runs, so that lists rerun seldom. */
+export const vSessionSummary = v.object({
+  sessionKey: v.string(),
+  status: vSessionStatus,
+  startedAt: v.number(),
+  endedAt: v.optional(v.number()),
+  endReason: v.optional(v.string()),
+  provisionalEnd: v.boolean(),
+  lessonId: v.optional(v.id("lessons")),
+  /** When the lesson's objectives were reached. */
+  completedAt: v.optional(v.number()),
+  runs: v.number(),
+});
+export type SessionSummary = Infer<typeof vSessionSummary>;
+
 export const vMessage = v.object({
   itemId: v.string(),
   role: vRole,

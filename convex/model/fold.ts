@@ -15,11 +15,12 @@ import { MAX_BATCH_RECORDS, RECORD_VERSIONS } from "../limits";
 import type { End, RecordOf, SessionRecord } from "../validators";
 import { checkRecord } from "./checks";
 import { refuseErased } from "./erasures";
+import { countError } from "./errorKinds";
 import { foldEvent, foldToolCall } from "./events";
 import { foldMessage, foldTranscript } from "./messages";
 import { findRun, joinNamedSession, joinOwnSession, openRun, recordsAfter } from "./runs";
 import type { JoinedRun } from "./runs";
-import { isLaterEnd, refreshSession, refreshSupersededBy } from "./sessionState";
+import { isLaterEnd, leaseAfter, refreshSession, refreshSupersededBy } from "./sessionState";
 import { foldTutoring } from "./tutoring";
 import { addUsage } from "./usage";
 
@@ -89,7 +90,7 @@ async function foldRecord(fold: Fold, record: SessionRecord): Promise<void> {
       return;
     case "message": {
       const { run, live } = await alive(fold, record);
-      live.messageCount += await foldMessage(ctx, run, record);
+      await foldMessage(ctx, run, live, record);
       return;
     }
     case "transcript": {
@@ -118,6 +119,7 @@ async function foldRecord(fold: Fold, record: SessionRecord): Promise<void> {
       const { run, live } = await alive(fold, record);
       await foldEvent(ctx, run, record);
       live.errorCount += 1;
+      live.errorKinds = countError(live.errorKinds, record);
       return;
     }
     case "sessionEnded": {
@@ -158,9 +160,15 @@ async function foldRecord(fold: Fold, record: SessionRecord): Promise<void> {
 /** Writes the rows that the batch changed, then what follows from them for sessions. */
 async function close({ ctx, run, live, joined, stateChanged }: Fold): Promise<void> {
   await ctx.db.replace("sessionRuns", run._id, run);
-  if (live !== null) await ctx.db.replace("sessionLive", live._id, live);
+  // Only an active session has a lease: of one that runs on, no other row is read or written.
+  const active = live?.leaseUntil !== undefined;
+  if (live !== null) {
+    if (active) live.leaseUntil = leaseAfter(live.lastRecordAt);
+    await ctx.db.replace("sessionLive", live._id, live);
+  }
   if (run.sessionId === undefined) return;
-  if (joined || stateChanged) await refreshSession(ctx, run.sessionId);
+  const late = live !== null && !active;
+  if (joined || stateChanged || late) await refreshSession(ctx, run.sessionId, { changed: true });
   if (joined) await refreshSupersededBy(ctx, run);
 }
 

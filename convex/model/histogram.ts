@@ -35,9 +35,26 @@ export function addHistogram(
   return emptyHistogram().map((_, i) => (histogram[i] ?? 0) + sign * (other[i] ?? 0));
 }
 
+/** `histogram` with one duration counted, or with `sign` -1 no longer counted; a copy. */
+export function countDuration(
+  histogram: readonly number[],
+  durationMs: number,
+  sign: 1 | -1 = 1,
+): number[] {
+  const counts = [...histogram];
+  const bucket = bucketOf(durationMs);
+  counts[bucket] = (counts[bucket] ?? 0) + sign;
+  return counts;
+}
+
+/** How many durations were counted. */
+export function totalOf(histogram: readonly number[]): number {
+  return histogram.reduce((sum, count) => sum + count, 0);
+}
+
 /** The value that `share` (0 to 1) of all are not above, in milliseconds; null of nothing. */
 export function percentile(histogram: readonly number[], share: number): number | null {
-  const total = histogram.reduce((sum, count) => sum + count, 0);
+  const total = totalOf(histogram);
   if (total === 0) return null;
   const rank = Math.max(1, Math.ceil(share * total));
   let seen = 0;

@@ -5,6 +5,7 @@
 import type { Doc } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
 import type { Message, Place, RecordOf } from "../validators";
+import { countDuration } from "./histogram";
 import { comparePlaces, placeIn } from "./places";
 import type { JoinedRun } from "./runs";
 import { containedParts } from "./text";
@@ -37,13 +38,15 @@ export function toMessage(row: Doc<"messages">): Message {
  * of the item, what was said from the latest, timings from the latest that has any. Each of the
  * three is decided by the records' places, so the order of arrival is free.
  *
- * @returns 1 if the item is new to the session, else 0.
+ * Counts the item, and the time to the first word of an answer, once in `live`, which the caller
+ * writes.
  */
 export async function foldMessage(
   ctx: MutationCtx,
   run: JoinedRun,
+  live: Doc<"sessionLive">,
   record: RecordOf<"message">,
-): Promise<0 | 1> {
+): Promise<void> {
   await dropTranscriptsOf(ctx, run, record);
   const existing = await ctx.db
     .query("messages")
@@ -62,21 +65,35 @@ export async function foldMessage(
       ...contentsOf(record),
       ...timingsOf(record),
     });
-    return 1;
+    live.messageCount += 1;
+    countLatency(live, record, 1);
+    return;
   }
   const place = placeIn(run, record);
   const contentFrom = existing.contentFrom ?? placeOf(existing);
   const timingsFrom = existing.timingsFrom ?? (hasTimings(existing) ? placeOf(existing) : undefined);
   const newerTimings =
     hasTimings(record) && (timingsFrom === undefined || comparePlaces(place, timingsFrom) > 0);
-  await ctx.db.patch("messages", existing._id, {
+  const changes = {
     ...(comparePlaces(place, existing) < 0 ? positionOf(run, record) : {}),
     ...(comparePlaces(place, contentFrom) > 0
       ? { ...contentsOf(record), contentFrom: place }
       : { contentFrom }),
     ...(newerTimings ? { ...timingsOf(record), timingsFrom: place } : { timingsFrom }),
-  });
-  return 0;
+  };
+  await ctx.db.patch("messages", existing._id, changes);
+  countLatency(live, existing, -1);
+  countLatency(live, { ...existing, ...changes }, 1);
+}
+
+/** Counts how long the student waited for the answer, if the message is one that tells. */
+function countLatency(
+  live: Doc<"sessionLive">,
+  { role, metrics }: Pick<Doc<"messages">, "role" | "metrics">,
+  sign: 1 | -1,
+): void {
+  if (role !== "assistant" || metrics?.e2eLatencyMs === undefined) return;
+  live.latency = countDuration(live.latency, metrics.e2eLatencyMs, sign);
 }
 
 /** Stores a final transcript until the message that contains it comes; later it is not needed. */

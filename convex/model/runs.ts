@@ -6,7 +6,9 @@ import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
 import { fail } from "../errors";
 import type { Caller } from "../functions";
+import { SCHOOL } from "../limits";
 import { emptyHistogram } from "./histogram";
+import { addStudied } from "./studied";
 import type { Place, RecordOf, SessionRecord } from "../validators";
 
 /** A run's row that carries a session. */
@@ -81,7 +83,8 @@ export function recordsAfter(last: number, records: readonly SessionRecord[]): S
 }
 
 /**
- * Joins the session that a start or resume names, or one of its own where that is somebody else's.
+ * Joins the session that a start or resume names; one of its own where that is somebody else's, or
+ * where the resume came too late.
  *
  * A run carries one session: its first.
  */
@@ -94,12 +97,22 @@ export async function joinNamedSession(
   Object.assign(run, { room, jobId, agentName, participantIdentity });
   if (run.sessionId !== undefined) return false;
   run.startedAt = record.createdAt;
+  const tooLate = isTooLate(record);
   run.sessionId = await joinSession(ctx, run, run.startedAt, {
-    sessionKey: record.sessionKey,
-    placeholder: record.kind === "sessionResumed",
+    sessionKey: tooLate ? run.runId : record.sessionKey,
+    placeholder: record.kind === "sessionResumed" && !tooLate,
     lesson: lessonNamedIn(ctx, run, record),
   });
   return true;
+}
+
+/**
+ * Whether a resume begins a session of its own: the grace was over. What it tells of itself decides,
+ * so that it does not matter what else has arrived; one that does not say goes on with the session.
+ */
+function isTooLate(record: RecordOf<"sessionStarted" | "sessionResumed">): boolean {
+  if (record.kind === "sessionStarted" || record.lastSeenAt === undefined) return false;
+  return record.createdAt - record.lastSeenAt > SCHOOL.resumeGraceMs;
 }
 
 /** Joins a session of its own, for a run whose start is lost or was set aside. */
@@ -213,7 +226,16 @@ async function joinSession(
     ...(latest ? { lastRunId: runId, lastRunStartedAt: startedAt } : {}),
     ...(namedEarlier(lesson, session) ? lesson : {}),
   });
+  await leaveLesson(ctx, session);
   return session._id;
+}
+
+/** What the progress of a lesson tells of its sessions no longer tells of one that left it. */
+async function leaveLesson(ctx: MutationCtx, before: Doc<"sessions">): Promise<void> {
+  const { _id, studentId, lessonId } = before;
+  if (studentId === undefined || lessonId === undefined) return;
+  const after = await ctx.db.get("sessions", _id);
+  if (after?.lessonId !== lessonId) await addStudied(ctx, studentId, lessonId, 0);
 }
 
 function namedEarlier(lesson: NamedLesson | null, session: Doc<"sessions">): boolean {
@@ -227,6 +249,7 @@ function namedEarlier(lesson: NamedLesson | null, session: Doc<"sessions">): boo
   );
 }
 
-function guestName(caller: Caller): string {
+/** As whose the rows of a caller are kept who is no student. */
+export function guestName(caller: Caller): string {
   return caller.claimedStudentId === null ? caller.subject : `unknown:${caller.claimedStudentId}`;
 }

@@ -7,21 +7,29 @@
  * | the latest end that a run announced | `sessions.announcedEnd` |
  * | the end of a run, without word of the session | `sessionRuns.runEnd` |
  * | the student's runs of other sessions | `sessionRuns.by_studentId_and_startedAt_and_runId` |
+ * | the latest record of the session | `sessionLive.lastRecordAt` |
  *
  * - An announced end counts unless a run began after it: resuming later reopens the session.
  * - Else the end of the *latest* run ends the session provisionally. What became of an earlier run
  *   says nothing, its successor carries the session.
  * - The student's next run in another session ends this one at that moment, unless it had ended.
+ * - A session that nobody ended, and of which nothing came for as long as a lease lasts, ended
+ *   provisionally with its last record. Whether it was silent, the student's next run tells by its
+ *   time; where there is none, a cron says so (model/leases.ts), until a further record comes.
  *
  * Nothing here reads a clock: the times of the records decide.
  * @module
  */
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
+import { SCHOOL } from "../limits";
 import type { End } from "../validators";
 
 /** The reason of an end that nobody announced: the student began another session. */
 export const SUPERSEDED = "superseded";
+
+/** The reason of an end that nobody announced: nothing more came of the session. */
+export const LEASE_EXPIRED = "lease_expired";
 
 /** The facts of one session. */
 export type SessionFacts = {
@@ -30,6 +38,9 @@ export type SessionFacts = {
   runEnd?: { at: number; reason: string } | undefined;
   /** When the student began, or went on with, another session after this one's latest run. */
   nextRunAt?: number | undefined;
+  lastRecordAt: number;
+  /** Nothing came for as long as a lease lasts. Counts only without a next run, which would tell. */
+  silent: boolean;
 };
 
 type SessionState = Pick<
@@ -39,9 +50,12 @@ type SessionState = Pick<
 
 /** The state that follows from the facts. */
 export function stateOf(facts: SessionFacts): SessionState {
-  const { lastRunStartedAt, announcedEnd, runEnd, nextRunAt } = facts;
+  const { lastRunStartedAt, announcedEnd, runEnd, nextRunAt, lastRecordAt } = facts;
   const announced = announcedEnd !== undefined && announcedEnd.at >= lastRunStartedAt;
-  const end = announced ? announcedEnd : runEnd;
+  const silent =
+    nextRunAt === undefined ? facts.silent : nextRunAt - lastRecordAt > SCHOOL.leaseMs;
+  const expired = silent ? { at: lastRecordAt, reason: LEASE_EXPIRED } : undefined;
+  const end = announced ? announcedEnd : (runEnd ?? expired);
   // A clock that was set back may date the end of a run before its start.
   const endedAt = end === undefined ? undefined : Math.max(end.at, lastRunStartedAt);
   if (nextRunAt !== undefined && (endedAt === undefined || nextRunAt < endedAt)) {
@@ -65,10 +79,25 @@ export function isLaterEnd(a: End, b: End | undefined): boolean {
   return a.at === b.at && a.runId >= b.runId;
 }
 
-/** Derives the session's state anew; writes only if it changed. */
-export async function refreshSession(ctx: MutationCtx, sessionId: Id<"sessions">): Promise<void> {
+/**
+ * Derives the session's state anew, and what follows from it: the lease of one that is active, and
+ * when one that is not is settled. Writes only what changed.
+ *
+ * @param how - `changed`: its own rows changed, so that it has to be settled even if its state did
+ *   not. `silent`: its lease ran out.
+ */
+export async function refreshSession(
+  ctx: MutationCtx,
+  sessionId: Id<"sessions">,
+  how: { changed?: boolean; silent?: boolean } = {},
+): Promise<void> {
   const session = await ctx.db.get("sessions", sessionId);
   if (session === null) return;
+  const live = await ctx.db
+    .query("sessionLive")
+    .withIndex("by_sessionId", (q) => q.eq("sessionId", sessionId))
+    .unique();
+  if (live === null) throw new Error("a session without its sessionLive row");
   const lastRun = await ctx.db
     .query("sessionRuns")
     .withIndex("by_runId", (q) => q.eq("runId", session.lastRunId))
@@ -79,13 +108,26 @@ export async function refreshSession(ctx: MutationCtx, sessionId: Id<"sessions">
     announcedEnd: session.announcedEnd,
     runEnd: lastRun?.runEnd,
     nextRunAt: next?.startedAt,
+    lastRecordAt: live.lastRecordAt,
+    silent: how.silent ?? false,
   });
   const unchanged =
     session.status === state.status &&
     session.endedAt === state.endedAt &&
     session.endReason === state.endReason &&
     session.provisionalEnd === state.provisionalEnd;
-  if (!unchanged) await ctx.db.patch("sessions", session._id, state);
+  if (!unchanged || how.changed === true) {
+    const settleDueAt =
+      state.endedAt === undefined ? undefined : state.endedAt + SCHOOL.resumeGraceMs;
+    await ctx.db.patch("sessions", session._id, { ...state, settleDueAt });
+  }
+  const leaseUntil = state.status === "active" ? leaseAfter(live.lastRecordAt) : undefined;
+  if (live.leaseUntil !== leaseUntil) await ctx.db.patch("sessionLive", live._id, { leaseUntil });
+}
+
+/** Until when a session is taken for alive whose last record is of that instant. */
+export function leaseAfter(lastRecordAt: number): number {
+  return lastRecordAt + SCHOOL.leaseMs;
 }
 
 /**

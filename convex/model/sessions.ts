@@ -2,12 +2,14 @@
  * Sessions as readers see them.
  * @module
  */
+import type { PaginationOptions, PaginationResult } from "convex/server";
 import type { Doc } from "../_generated/dataModel";
 import type { QueryCtx } from "../_generated/server";
 import { fail } from "../errors";
 import { maySee } from "../functions";
 import type { About } from "../functions";
-import type { Session } from "../validators";
+import { pageOf } from "./pages";
+import type { Session, SessionSummary } from "../validators";
 
 /**
  * The session of that key, or null before its first record is folded.
@@ -27,6 +29,41 @@ export async function findSession(
     fail({ code: "forbidden", message: "The session belongs to somebody else." });
   }
   return session;
+}
+
+/** The sessions of the student or guest, newest first. */
+export async function listSessions(
+  ctx: QueryCtx,
+  { studentId, subject }: About,
+  options: PaginationOptions,
+): Promise<PaginationResult<SessionSummary>> {
+  // Nobody is called "": a caller who is no student has a subject.
+  const sessions =
+    studentId === null
+      ? ctx.db
+          .query("sessions")
+          .withIndex("by_guest_and_startedAt", (q) => q.eq("guest", subject ?? ""))
+      : ctx.db
+          .query("sessions")
+          .withIndex("by_studentId_and_startedAt", (q) => q.eq("studentId", studentId));
+  const result = await sessions.order("desc").paginate(pageOf(options));
+  return { ...result, page: result.page.map(toSummary) };
+}
+
+function toSummary(session: Doc<"sessions">): SessionSummary {
+  const { sessionKey, status, startedAt, endedAt, endReason, provisionalEnd } = session;
+  const { lessonId, completedAt, runs } = session;
+  return {
+    sessionKey,
+    status,
+    startedAt,
+    ...(endedAt === undefined ? {} : { endedAt }),
+    ...(endReason === undefined ? {} : { endReason }),
+    provisionalEnd,
+    ...(lessonId === undefined ? {} : { lessonId }),
+    ...(completedAt === undefined ? {} : { completedAt }),
+    runs,
+  };
 }
 
 /** The session with its counters. */

@@ -2,13 +2,28 @@
  * Sums of what models used.
  * @module
  */
+import { MAX_USAGE_MODELS } from "../limits";
 import type { ModelUsage } from "../validators";
+import { addBounded } from "./bounded";
 
-/** Models that a session sums apart; what further ones use is summed as one. */
+/** Models that a session sums apart, the one called "other" with them. */
 export const MAX_SESSION_MODELS = 64;
 
-const OTHER = { type: "other", provider: "other", model: "other" };
 const COUNTS = ["inputTokens", "outputTokens", "characters", "audioMs"] as const;
+
+const MODELS = {
+  limit: MAX_SESSION_MODELS,
+  other: { type: "other", provider: "other", model: "other" },
+  nameOf: ({ type, provider, model }: ModelUsage) => JSON.stringify([type, provider, model]),
+  emptyOf: ({ type, provider, model }: ModelUsage): ModelUsage => ({ type, provider, model }),
+  add: (to: ModelUsage, from: ModelUsage, sign: 1 | -1) => {
+    for (const count of COUNTS) {
+      const amount = from[count];
+      // Whole units: sums of fractions would depend on the order of adding.
+      if (amount !== undefined) to[count] = (to[count] ?? 0) + sign * Math.round(amount);
+    }
+  },
+};
 
 /**
  * The session's sums after one of its runs went from `before` to `after`.
@@ -21,39 +36,27 @@ export function addUsage(
   before: readonly ModelUsage[],
   after: readonly ModelUsage[],
 ): ModelUsage[] {
-  const result = sums.map((sum) => ({ ...sum }));
-  for (const model of before) add(result, model, -1);
-  for (const model of after) add(result, model, 1);
-  return result.sort((a, b) => compareStrings(nameOf(a), nameOf(b)));
+  return addBounded(MODELS, addBounded(MODELS, sums, before, -1), after, 1);
 }
 
-function add(sums: ModelUsage[], model: ModelUsage, sign: 1 | -1): void {
-  const sum = find(sums, model) ?? open(sums, model);
-  for (const count of COUNTS) {
-    const amount = model[count];
-    // Whole units: sums of fractions would depend on the order of adding.
-    if (amount !== undefined) sum[count] = (sum[count] ?? 0) + sign * Math.round(amount);
+/**
+ * The later of two snapshots of one run, whichever that is: of each model the higher counts, since
+ * counts only grow.
+ *
+ * @param known - Its models come first, and stay where both together pass the limit.
+ */
+export function laterSnapshot(
+  known: readonly ModelUsage[],
+  other: readonly ModelUsage[],
+): ModelUsage[] {
+  const later = new Map(known.map((model) => [MODELS.nameOf(model), { ...model }]));
+  for (const model of other) {
+    const same = later.get(MODELS.nameOf(model)) ?? MODELS.emptyOf(model);
+    for (const count of COUNTS) {
+      const amount = model[count];
+      if (amount !== undefined) same[count] = Math.max(same[count] ?? 0, amount);
+    }
+    later.set(MODELS.nameOf(model), same);
   }
-}
-
-function open(sums: ModelUsage[], model: ModelUsage): ModelUsage {
-  const { type, provider, model: name } = model;
-  const full = sums.length >= MAX_SESSION_MODELS - 1;
-  const known = full ? find(sums, OTHER) : undefined;
-  if (known !== undefined) return known;
-  const opened = full ? { ...OTHER } : { type, provider, model: name };
-  sums.push(opened);
-  return opened;
-}
-
-function find(sums: ModelUsage[], model: ModelUsage): ModelUsage | undefined {
-  return sums.find((sum) => nameOf(sum) === nameOf(model));
-}
-
-function nameOf({ type, provider, model }: ModelUsage): string {
-  return JSON.stringify([type, provider, model]);
-}
-
-function compareStrings(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
+  return [...later.values()].slice(0, MAX_USAGE_MODELS);
 }

@@ -1,6 +1,8 @@
 /** What one run's records become, and that it happens once. */
 import { describe, expect, test } from "vitest";
 import { api } from "../../convex/_generated/api.js";
+import { bucketOf } from "../../convex/model/histogram.ts";
+import type { SessionRecord } from "../../convex/validators.ts";
 import {
   T0,
   agentOf,
@@ -55,6 +57,8 @@ describe("a run's journal", () => {
       endReason: "user_initiated",
       provisionalEnd: false,
       messageCount: 2,
+      errorsDetected: 0,
+      errorsCorrected: 0,
       runs: 1,
     });
     const [run] = await rows(t, "sessionRuns");
@@ -251,6 +255,59 @@ describe("a transcript", () => {
   });
 });
 
+describe("how long a student waited for an answer", () => {
+  const answer = (seq: number, itemId: string, e2eLatencyMs?: number) =>
+    message(seq, seq * 1_000, itemId, "Yes?", {
+      role: "assistant",
+      ...(e2eLatencyMs === undefined ? {} : { metrics: { e2eLatencyMs } }),
+    });
+
+  /** Buckets with their counts. */
+  async function waits(t: Deployment): Promise<[bucket: number, count: number][]> {
+    const latency = (await rows(t, "sessionLive"))[0]?.latency ?? [];
+    return [...latency.entries()].filter(([, count]) => count !== 0);
+  }
+
+  test("counts once per answer, as it was told last", async () => {
+    const { t, agent } = await lesson();
+    await record(agent, "run_a", [
+      started(0, 0, "s1"),
+      answer(1, "i1", 800),
+      answer(2, "i2", 800),
+      // Repeated without timings, and with others.
+      answer(3, "i1"),
+      answer(4, "i2", 9_000),
+    ]);
+    expect(await waits(t)).toEqual([
+      [bucketOf(800), 1],
+      [bucketOf(9_000), 1],
+    ]);
+  });
+
+  test("does not depend on which of two runs comes first", async () => {
+    const journals: [string, SessionRecord[]][] = [
+      ["run_a", [started(0, 0, "s1"), answer(1, "i1", 800)]],
+      ["run_b", [started(0, 5_000, "s1"), answer(1, "i1", 9_000)]],
+    ];
+    for (const order of [journals, journals.toReversed()]) {
+      const { t, agent } = await lesson();
+      for (const [runId, records] of order) await record(agent, runId, records);
+      expect(await waits(t)).toEqual([[bucketOf(9_000), 1]]);
+    }
+  });
+
+  test("is told by answers that were measured, and by nothing that the student says", async () => {
+    const { t, agent } = await lesson();
+    await record(agent, "run_a", [
+      started(0, 0, "s1"),
+      answer(1, "i1"),
+      message(2, 2_000, "i2", "Hi", { metrics: { e2eLatencyMs: 800 } }),
+      transcript(3, 3_000, "And"),
+    ]);
+    expect(await waits(t)).toEqual([]);
+  });
+});
+
 describe("what is not a message", () => {
   test("tool calls and errors become events with their data", async () => {
     const { t, agent } = await lesson();
@@ -284,7 +341,11 @@ describe("what is not a message", () => {
       eventType: "error",
       eventData: { source: "TTS", errorType: "APITimeoutError", recoverable: true },
     });
-    expect((await rows(t, "sessionLive"))[0]).toMatchObject({ toolCallCount: 1, errorCount: 1 });
+    expect((await rows(t, "sessionLive"))[0]).toMatchObject({
+      toolCallCount: 1,
+      errorCount: 1,
+      errorKinds: [{ source: "TTS", errorType: "APITimeoutError", count: 1 }],
+    });
   });
 
   test("usage: the last snapshot of each run counts, summed over the runs", async () => {

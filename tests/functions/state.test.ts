@@ -1,6 +1,7 @@
 /** When a session runs, is over, or gave way to another: times decide, not arrival. */
 import { describe, expect, test } from "vitest";
 import { api } from "../../convex/_generated/api.js";
+import { SCHOOL } from "../../convex/limits.ts";
 import type { SessionRecord } from "../../convex/validators.ts";
 import {
   T0,
@@ -263,6 +264,41 @@ describe("a run whose start is missing", () => {
     ]);
     expect(await rows(t, "sessions")).toEqual([]);
     expect((await rows(t, "sessionRuns"))[0]?.seq).toBe(4);
+  });
+});
+
+describe("the grace of a resume", () => {
+  const GRACE = SCHOOL.resumeGraceMs;
+  const first = [started(0, 0, "s1"), sessionEnded(1, 50)];
+
+  test("within it the session goes on", async () => {
+    const b = [resumed(0, GRACE + 100, "s1", { lastSeenAt: T0 + 100 })];
+    await inEveryOrder({ a: first, b }, { s1: "active", b: "none" });
+  });
+
+  test("beyond it the run has a session of its own, whichever comes first", async () => {
+    const b = [resumed(0, GRACE + 101, "s1", { lastSeenAt: T0 + 100 })];
+    await inEveryOrder({ a: first, b }, { s1: "ended 50 user_initiated", b: "active" });
+  });
+
+  test("of a guest counts as well", async () => {
+    const t = deployment();
+    const agent = agentOfGuest(t, "g1");
+    await record(agent, "a", [started(0, 0, "g1"), sessionEnded(1, 50)]);
+    await record(agent, "b", [resumed(0, GRACE + 101, "g1", { lastSeenAt: T0 + 100 })]);
+    expect(await state(agent, "g1")).toBe("ended 50 user_initiated");
+    expect(await state(agent, "b")).toBe("active");
+  });
+
+  test("a resume that does not say goes on with the session", async () => {
+    const b = [resumed(0, 100 * GRACE, "s1")];
+    await inEveryOrder({ a: first, b }, { s1: "active", b: "none" });
+  });
+
+  test("a session of its own waits for no start", async () => {
+    const { t, agent } = await lesson();
+    await record(agent, "b", [resumed(0, GRACE + 1, "s1", { lastSeenAt: T0 })]);
+    expect((await rows(t, "sessions"))[0]).toMatchObject({ sessionKey: "b", placeholder: false });
   });
 });
 
