@@ -17,6 +17,7 @@ from typing import Final
 from rich.console import Console
 
 from emma_agent.demo.children import Child, last_lines
+from emma_agent.demo.crash import kill_and_recover
 from emma_agent.demo.plan import Plan, StageError
 from emma_agent.demo.screen import Screen
 from emma_agent.demo.stage import hold_lesson
@@ -31,6 +32,7 @@ set, replaces the offline speech; CONVEX_URL, if set, replaces convex-local."""
 _NEXT: Final = """\
 What to try next:
   OPENAI_API_KEY=… make demo      the same lesson with a real language model
+  make demo-crash                 kill -9 in the middle of a sentence: nothing is missing
   make test                       everything this rests on, broken on purpose
   python -m emma_agent dev        a worker for your own LiveKit room; starts convex-local
   README.md                       a real LiveKit and a real Convex; the plugin in your own agent"""
@@ -47,16 +49,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal's number if one came, 130 for Ctrl-C.
     """
     parser = argparse.ArgumentParser(prog="python -m emma_agent demo", description=_ABOUT)
-    parser.parse_args(argv)
+    parser.add_argument(
+        "--crash",
+        action="store_true",
+        help="kill the worker in the middle of a sentence, start it again, and compare",
+    )
+    crash = parser.parse_args(argv).crash
     console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
     try:
-        return asyncio.run(_run(Screen(console)))
+        return asyncio.run(_run(Screen(console), crash=crash))
     except KeyboardInterrupt:
         # Before or after the loop listens to signals itself; no child is there then.
         return 128 + signal.SIGINT
 
 
-async def _run(screen: Screen) -> int:
+async def _run(screen: Screen, *, crash: bool) -> int:
     lesson = asyncio.current_task()
     assert lesson is not None
     children: set[Child] = set()
@@ -79,7 +86,7 @@ async def _run(screen: Screen) -> int:
     directory = Path(tempfile.mkdtemp(prefix="emma-demo-"))
     keep = False
     try:
-        return await _hold(screen, directory, children, began_at)
+        return await _hold(screen, directory, children, began_at, crash=crash)
     except StageError as error:
         keep = error.log is not None
         lines = last_lines(error.log) if error.log else []
@@ -94,7 +101,9 @@ async def _run(screen: Screen) -> int:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-async def _hold(screen: Screen, directory: Path, children: set[Child], began_at: float) -> int:
+async def _hold(
+    screen: Screen, directory: Path, children: set[Child], began_at: float, *, crash: bool
+) -> int:
     plan = Plan.from_environment(os.environ)
     screen.heading("Emma teaches a simulated student, out loud, on this machine")
     if plan.openai is None:
@@ -107,18 +116,25 @@ async def _hold(screen: Screen, directory: Path, children: set[Child], began_at:
         screen.say(f"OPENAI_API_KEY is set: hearing, thinking and voice are by {by}.")
     if plan.convex is not None:
         screen.say(f"CONVEX_URL is set: the lesson is kept at {plan.convex.url}.")
-    outcome = await hold_lesson(plan, directory=directory, screen=screen, children=children)
+    if crash:
+        verdict = await kill_and_recover(
+            plan, directory=directory, screen=screen, children=children
+        )
+        conclusion = "Each thing once and in order; the sentence that was cut off was never whole."
+    else:
+        outcome = await hold_lesson(plan, directory=directory, screen=screen, children=children)
+        verdict = outcome.verdict
+        conclusion = (
+            f"Each thing once and in order; {outcome.rows_during_lesson} rows were there while the "
+            "lesson still ran. Emma's last answer is what her tool read in Convex."
+        )
     screen.caption()
     screen.heading("What Convex holds, and what the student said and heard")
-    screen.table(outcome.verdict)
-    took_s = time.monotonic() - began_at
-    if not outcome.verdict.ok:
-        for problem in outcome.verdict.problems:
+    screen.table(verdict)
+    if not verdict.ok:
+        for problem in verdict.problems:
             screen.failure(problem, log=None, lines=())
         return 1
-    screen.say(
-        f"Each thing once and in order; {outcome.rows_during_lesson} rows were there while the "
-        f"lesson still ran. Emma's last answer is what her tool read in Convex. {took_s:.0f} s."
-    )
+    screen.say(f"{conclusion} {time.monotonic() - began_at:.0f} s.")
     screen.say(f"\n{_NEXT}")
     return 0

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import importlib
 import sys
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +47,8 @@ class Services:
     needed: tuple[Child, ...]
     """Without each of these the lesson cannot go on."""
     worker: Child
+    start_worker: Callable[[], Awaitable[Child]]
+    """Another worker with the same outbox, once it takes jobs: for when the first is dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,23 +99,33 @@ async def run_services(
                 "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1",
                 "OPENAI_API_KEY": "offline",
             }
-        worker = start(
-            "The worker",
-            [sys.executable, "-m", "emma_agent", "dev"],
-            {
-                **deployment.environment,
-                **models,
-                "LIVEKIT_URL": server.url,
-                "LIVEKIT_API_KEY": server.api_key,
-                "LIVEKIT_API_SECRET": server.api_secret,
-                "EMMA_AGENT_NAME": AGENT_NAME,
-                "EMMA_LOG_LEVEL": plan.log_level,
-                "EMMA_OUTBOX_DIR": str(directory / "outbox"),
-                # The turn model is unsure of espeak's voice and then waits 2.5 s longer.
-                "EMMA_TURN_DETECTION": "vad" if plan.openai is None else "v1-mini",
-            },
-            grace_s=_WORKER_GRACE_S,
-        )
+
+        def begin_worker(name: str) -> Child:
+            return start(
+                name,
+                [sys.executable, "-m", "emma_agent", "dev"],
+                {
+                    **deployment.environment,
+                    **models,
+                    "LIVEKIT_URL": server.url,
+                    "LIVEKIT_API_KEY": server.api_key,
+                    "LIVEKIT_API_SECRET": server.api_secret,
+                    "EMMA_AGENT_NAME": AGENT_NAME,
+                    "EMMA_LOG_LEVEL": plan.log_level,
+                    "EMMA_OUTBOX_DIR": str(directory / "outbox"),
+                    # The turn model is unsure of espeak's voice and then waits 2.5 s longer.
+                    "EMMA_TURN_DETECTION": "vad" if plan.openai is None else "v1-mini",
+                },
+                grace_s=_WORKER_GRACE_S,
+            )
+
+        async def start_worker() -> Child:
+            successor = begin_worker("The worker's successor")
+            await _until_logged(successor, "registered worker", timeout_s=_WORKER_S)
+            screen.ready("worker, started again")
+            return successor
+
+        worker = begin_worker("The worker")
         convex_log = None if plan.convex else directory / "convex.log"
         seed = _Seed("", "")
 
@@ -152,6 +164,7 @@ async def run_services(
             lesson_id=seed.lesson_id,
             needed=tuple(child for child in (livekit, speech, worker) if child is not None),
             worker=worker,
+            start_worker=start_worker,
         )
 
 
@@ -190,6 +203,8 @@ async def _convex_local(chosen: Deployment, log: Path) -> AsyncIterator[Deployme
                 db=log.with_suffix(".sqlite3"),
                 port=urlsplit(chosen.url).port or 0,
                 agent_key=AgentKey.from_env(chosen.agent),
+                # The demo of a crash takes Convex away for a while.
+                faults=True,
                 on_log=write,
             ).__aenter__()
         except ConvexLocalError as error:

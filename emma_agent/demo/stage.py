@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -29,8 +30,17 @@ from emma_agent.demo.verdict import Line, Verdict, judge, words
 if TYPE_CHECKING:
     from emma_agent.demo.rows import LiveLesson, MessageRow, SessionRow
     from emma_agent.demo.student import Ticket
+    from livekit.plugins.convex import AsyncConvexClient
 
-__all__ = ["SENTENCES", "Outcome", "hold_lesson"]
+__all__ = [
+    "SENTENCES",
+    "Outcome",
+    "hold_lesson",
+    "lines_of",
+    "on_stage",
+    "rows_and_ticket",
+    "unless_one_ends",
+]
 
 SENTENCES: Final = (
     "Yesterday I cooked dinner for my family.",
@@ -82,6 +92,15 @@ async def hold_lesson(
     Raises:
         StageError: something did not come up, or the lesson did not go on.
     """
+    async with on_stage(plan, directory=directory, screen=screen, children=children) as services:
+        return await _hold(services, screen)
+
+
+@asynccontextmanager
+async def on_stage(
+    plan: Plan, *, directory: Path, screen: Screen, children: set[Child]
+) -> AsyncIterator[Services]:
+    """The services of a lesson; what goes wrong with them is a StageError."""
     if missing := missing_packages():
         raise StageError(
             f"The demo needs {', '.join(missing)}, not installed here: run `make setup`."
@@ -90,16 +109,21 @@ async def hold_lesson(
         async with run_services(
             plan, directory=directory, screen=screen, children=children
         ) as services:
-            return await _hold(services, screen)
+            yield services
     except ChildEndedError as error:
         raise StageError(str(error), log=error.child.log) from error
     except ServerMissingError as error:
         raise StageError(str(error)) from error
 
 
-async def _hold(services: Services, screen: Screen) -> Outcome:
+@asynccontextmanager
+async def rows_and_ticket(services: Services) -> AsyncIterator[tuple[AsyncConvexClient, Ticket]]:
+    """A client that may see the lesson, and the student's way into its room.
+
+    Raises:
+        StageError: the lesson did not go on, or Convex could not be read.
+    """
     # Here, not above: these take seconds to import, in which the services come up.
-    from emma_agent.demo.rows import LiveLesson
     from emma_agent.demo.student import StudentError, Ticket
     from livekit.plugins.convex import AgentKey, AgentToken, AsyncConvexClient, ConvexClientError
 
@@ -124,27 +148,34 @@ async def _hold(services: Services, screen: Screen) -> Outcome:
     )
     try:
         async with AsyncConvexClient(url=services.deployment.url, token=token) as client:
-            profile = _profile(await client.query("students:tutoringContext", {}))
-            screen.heading("The lesson, as its rows appear in Convex (a live query, not the agent)")
-            async with LiveLesson.follow(client, session_key, on_message=screen.on_message) as live:
-                lesson = _attend(ticket, live, screen)
-                exchanges, during = await _unless_one_ends(lesson, services.needed)
-                await live.until(_closed, timeout_s=_END_S)
-            return Outcome(
-                session_key=session_key,
-                exchanges=exchanges,
-                rows=live.rows,
-                session=live.session,
-                profile=profile,
-                rows_during_lesson=during,
-                verdict=_judge(exchanges, live, profile),
-            )
+            yield client, ticket
     except StudentError as error:
         raise StageError(str(error), log=services.worker.log) from error
     except ConvexClientError as error:
         raise StageError(
             f"Convex could not be read ({type(error).__name__}): {error}", log=services.worker.log
         ) from error
+
+
+async def _hold(services: Services, screen: Screen) -> Outcome:
+    async with rows_and_ticket(services) as (client, ticket):
+        from emma_agent.demo.rows import LiveLesson
+
+        profile = _profile(await client.query("students:tutoringContext", {}))
+        screen.heading("The lesson, as its rows appear in Convex (a live query, not the agent)")
+        async with LiveLesson.follow(client, ticket.room, on_message=screen.on_message) as live:
+            lesson = _attend(ticket, live, screen)
+            exchanges, during = await unless_one_ends(lesson, services.needed)
+            await live.until(_closed, timeout_s=_END_S)
+        return Outcome(
+            session_key=ticket.room,
+            exchanges=exchanges,
+            rows=live.rows,
+            session=live.session,
+            profile=profile,
+            rows_during_lesson=during,
+            verdict=_judge(exchanges, live, profile),
+        )
 
 
 async def _attend(ticket: Ticket, live: LiveLesson, screen: Screen) -> tuple[list[Exchange], int]:
@@ -168,7 +199,7 @@ async def _attend(ticket: Ticket, live: LiveLesson, screen: Screen) -> tuple[lis
         await asyncio.gather(printing, return_exceptions=True)
 
 
-async def _unless_one_ends(work: Coroutine[Any, Any, _T], children: Sequence[Child]) -> _T:
+async def unless_one_ends(work: Coroutine[Any, Any, _T], children: Sequence[Child]) -> _T:
     """The result of `work`; ChildEndedError as soon as a child ends that it needs."""
     task = asyncio.create_task(work)
     ends = {asyncio.create_task(child.exited.wait()): child for child in children}
@@ -196,11 +227,16 @@ def _profile(context: object) -> Profile:
     return Profile(name=str(student.get("name")), level=str(student.get("level")))
 
 
-def _judge(exchanges: Sequence[Exchange], live: LiveLesson, profile: Profile) -> Verdict:
-    lines = [
+def lines_of(exchanges: Sequence[Exchange]) -> list[Line]:
+    """What was said and heard, as the table has it."""
+    return [
         Line("user" if isinstance(exchange, Said) else "assistant", exchange.text)
         for exchange in exchanges
     ]
+
+
+def _judge(exchanges: Sequence[Exchange], live: LiveLesson, profile: Profile) -> Verdict:
+    lines = lines_of(exchanges)
     verdict = judge(lines, live.rows)
     problems = list(verdict.problems)
     if not set(words(f"{profile.name} {profile.level}")) & set(words(lines[-1].text)):

@@ -179,6 +179,21 @@ class Student:
         self._note(heard)
         return heard
 
+    async def hear_first_sound(self, *, timeout_s: float) -> None:
+        """Wait until Emma begins to speak; what she says is not noted.
+
+        Raises:
+            StudentError: she did not, or left.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._ear.first_sound_at is None:
+                    if self._left is not None:
+                        raise StudentError(self._left)
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise StudentError(self._what_is_missing(timeout_s)) from None
+
     async def say(self, text: str) -> Said:
         """Say one sentence; returns when its last sound has left the microphone.
 
