@@ -61,6 +61,10 @@ class Cost:
         """The number of rows."""
         return sum(number(rows) for rows in self.rows.values())
 
+    def as_text(self) -> str:
+        """As docs/data-model.md says it."""
+        return ", ".join(f"{_text(rows)} `{table}`" for table, rows in self.rows.items()) or "none"
+
     def args_for(self, names: Names, caller: Caller, builder: str) -> dict[str, Any]:
         """As `caller` passes them: users say which student a call is about."""
         says = builder == "studentQuery" and caller not in ("student", "agent")
@@ -80,6 +84,16 @@ def number(rows: Rows) -> int:
             return SIZES[symbol] + more
         case symbol:
             return SIZES[symbol]
+
+
+def _text(rows: Rows) -> str:
+    match rows:
+        case int():
+            return str(rows)
+        case (symbol, more):
+            return f"({symbol} + {more}) ×"
+        case symbol:
+            return f"{symbol} ×"
 
 
 def page(**args: Any) -> Callable[[Names], dict[str, Any]]:

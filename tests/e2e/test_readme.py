@@ -35,6 +35,7 @@ ELSEWHERE = {
 }
 # Too slow for every run, or for a deployment: what they call is checked, not run.
 TARGETS = {
+    "make bench-queries",
     "make check",
     "make check-docker",
     "make codegen",
