@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from convex import ConvexError
 from livekit.plugins.convex import AgentKey, AgentToken, AsyncConvexClient
 from livekit.plugins.convex.delivery import Delivery
 from livekit.plugins.convex.encoding import encode
@@ -289,7 +290,11 @@ async def server(convex: FakeConvex, folding: FoldingConvex) -> FakeConvex:
 
     def record(args: dict[str, Any]) -> Any:
         folding.batches.append([row["seq"] for row in args["records"]])
-        return {"seq": folding._fold(int(args["version"]), args["runId"], args["records"])}
+        try:
+            seq = folding._fold(int(args["version"]), args["runId"], args["records"])
+        except FunctionError as error:
+            raise ConvexError("…", error.data) from None
+        return {"seq": seq}
 
     convex.on("sessions:record", record)
     return convex

@@ -140,6 +140,12 @@ class AsyncConvexClient:
         """
         return await self._call("action", function, args, timeout_s)
 
+    async def server_time(self, *, timeout_s: float | None = None) -> float | None:
+        """The server's clock in Unix seconds, to about a second; None if nothing tells in time."""
+        self._check_usable()
+        deadline_s = self._timeout_s if timeout_s is None else _positive(timeout_s)
+        return await self._transport.server_time(timeout_s=deadline_s)
+
     def subscribe(self, function: str, args: Mapping[str, object] | None = None) -> Subscription:
         """Follow a query: its value now and after each change, on one WebSocket per client.
 

@@ -190,26 +190,30 @@ class Journal:
             except BlockingIOError:
                 raise JournalLockedError(f"{path.name} is held by another process") from None
             _same_file(path, fd)
-            line = os.pread(fd, MAX_LINE_BYTES, 0).partition(b"\n")[0]
-            payload = decode_line(line)
-            if payload is None:
-                raise OutboxError(f"{path.name} has no readable header")
-            try:
-                header = msgspec.json.decode(payload, type=Header)
-            except msgspec.DecodeError:
-                raise OutboxError(f"{path.name} has a header this version cannot read") from None
-            if header.format > FORMAT:
-                raise OutboxError(
-                    f"{path.name} was written by a newer version (format {header.format}; this "
-                    f"one reads {FORMAT}): deliver it with that version"
-                )
+            header, body_offset = _read_header(path.name, fd)
         except BaseException:
             os.close(fd)
             raise
-        journal = cls(path, fd, header, body_offset=len(line) + 1)
+        journal = cls(path, fd, header, body_offset=body_offset)
         # Its owner may have died in the middle of a line.
         journal._torn = os.pread(fd, 1, journal.size - 1) != b"\n"
         return journal
+
+    @classmethod
+    def look(cls, path: Path) -> Journal:
+        """An existing journal to read, whoever holds it. It is not locked and cannot be written.
+
+        Raises:
+            OutboxError: its header cannot be read.
+            OSError: it cannot be opened.
+        """
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            header, body_offset = _read_header(path.name, fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(path, fd, header, body_offset=body_offset)
 
     @classmethod
     def in_memory(cls, header: Header) -> Journal:
@@ -424,6 +428,24 @@ def _header_line(header: Header) -> bytes:
         raise OutboxError(
             "a journal's header takes text and numbers, and no half of a surrogate pair"
         ) from None
+
+
+def _read_header(name: str, fd: int) -> tuple[Header, int]:
+    """The header of a journal, and where the first record begins."""
+    line = os.pread(fd, MAX_LINE_BYTES, 0).partition(b"\n")[0]
+    payload = decode_line(line)
+    if payload is None:
+        raise OutboxError(f"{name} has no readable header")
+    try:
+        header = msgspec.json.decode(payload, type=Header)
+    except msgspec.DecodeError:
+        raise OutboxError(f"{name} has a header this version cannot read") from None
+    if header.format > FORMAT:
+        raise OutboxError(
+            f"{name} was written by a newer version (format {header.format}; this one reads "
+            f"{FORMAT}): deliver it with that version"
+        )
+    return header, len(line) + 1
 
 
 def _same_file(path: Path, fd: int) -> None:
