@@ -91,9 +91,9 @@ def _text(rows: Rows) -> str:
         case int():
             return str(rows)
         case (symbol, more):
-            return f"({symbol} + {more}) ×"
+            return f"({symbol} + {more}) \N{MULTIPLICATION SIGN}"
         case symbol:
-            return f"{symbol} ×"
+            return f"{symbol} \N{MULTIPLICATION SIGN}"
 
 
 def page(**args: Any) -> Callable[[Names], dict[str, Any]]:
