@@ -27,6 +27,7 @@ from tests.support.school import (
     WORD,
     Caller,
     School,
+    Staff,
     Wire,
 )
 
@@ -41,8 +42,8 @@ class Row:
     """A function's arguments, and the answers that its builder alone does not explain.
 
     Attributes:
-        args: made anew for each caller, so that one who may does not take it from the next.
-            A function about a student gets `studentId` beside.
+        args: made anew for each caller who is answered, so that none takes it from the next. A
+            function about a student gets `studentId` beside.
         but: what these callers are answered instead.
     """
 
@@ -307,28 +308,11 @@ def wire() -> Iterator[Wire]:
 
 
 @pytest.fixture(scope="module")
-def administrator(wire: Wire) -> str:
-    """The token of an administrator, whom the operator let in."""
-    person = {"name": "Root", "email": "root@school.invalid"}
-    invited = wire.as_operator("users:addAdministrator", person)
-    token = wire.token("root")
-    code, _ = wire.answer(
-        "users:accept",
-        {"code": invited["invitationCode"]},
-        authorization=token,
-        kind="mutation",
-    )
-    assert code == "ok"
-    return token
-
-
-@pytest.fixture(scope="module")
-def table(
-    wire: Wire, administrator: str, functions: Mapping[str, Function]
-) -> Mapping[str, Answers]:
+def table(wire: Wire, functions: Mapping[str, Function]) -> Mapping[str, Answers]:
     """What everybody is answered, by function; printed too."""
+    staff = Staff(wire)
     answers = {
-        name: answers_of(name, function, School(wire, administrator=administrator))
+        name: answers_of(name, function, School(wire, staff))
         for name, function in functions.items()
         if name in ROWS
     }
@@ -338,12 +322,17 @@ def table(
 
 def answers_of(name: str, function: Function, school: School) -> Answers:
     row = ROWS[name]
-    args = {caller: {**about(function, school), **row.args(school)} for caller in CALLERS}
+    wanted = expected(row, function)
+    calling = [caller for caller in CALLERS if wanted[caller] == "ok"]
+    refused = [caller for caller in CALLERS if caller not in calling]
+    own = {caller: {**about(function, school), **row.args(school)} for caller in calling}
+    # Those who are refused leave what the call is about as it is.
+    shared = {**about(function, school), **row.args(school)}
     school.send_away()
-    # Those who are refused come first, so that nothing that others do can hide a mistake.
-    order = sorted(CALLERS, key=lambda caller: expected(row, function)[caller] == "ok")
+    # They come first, so that nothing that others do can hide a mistake.
     answers = {
-        caller: school.answer(caller, name, args[caller], kind=function.kind) for caller in order
+        caller: school.answer(caller, name, own.get(caller, shared), kind=function.kind)
+        for caller in (*refused, *calling)
     }
     return {caller: answers[caller] for caller in CALLERS}
 
@@ -385,9 +374,7 @@ def test_answers(
     assert table[name] == expected(ROWS[name], functions[name])
 
 
-def test_the_deployment_believes_the_tokens_that_the_table_is_made_with(
-    wire: Wire, administrator: str
-) -> None:
+def test_the_deployment_believes_the_tokens_that_the_table_is_made_with(wire: Wire) -> None:
     """The same claims, unexpired and rightly signed, are answered: nothing else is wrong in them."""
     subject = "student:k"
     claims = {"role": "agent", "student_id": "k"}

@@ -10,6 +10,7 @@ import itertools
 import json
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Final, Literal
 
 from livekit.plugins import convex
@@ -33,7 +34,6 @@ Caller = Literal[
     "administrator",
     "stranger",
 ]
-User = Literal["teacher", "other teacher", "unlinked teacher", "removed teacher", "guardian"]
 
 REFUSED: Final = "401"
 """What is answered to a token that is not believed, before any function runs."""
@@ -54,7 +54,6 @@ class Wire:
         self.key = key
         self._admin_key = admin_key
         self._connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
-        self._types: dict[str, str] = {}
 
     def close(self) -> None:
         self._connection.close()
@@ -87,9 +86,21 @@ class Wire:
 
     def as_operator(self, function: str, args: Mapping[str, Any]) -> Any:
         """Call a mutation, also an internal one, with the deployment's admin key."""
-        key = f"Convex {self._admin_key}"
-        code, value = self.answer(function, args, authorization=key, kind="mutation")
-        return _value(function, code, value)
+        return self.value(function, args, authorization=f"Convex {self._admin_key}")
+
+    def value(
+        self,
+        function: str,
+        args: Mapping[str, Any],
+        *,
+        authorization: str | None,
+        kind: str = "mutation",
+    ) -> Any:
+        """The value of a call that must succeed."""
+        code, value = self.answer(function, args, authorization=authorization, kind=kind)
+        if code != "ok":
+            raise CallFailedError(f"{function} was answered {code}")
+        return value
 
     def token(self, subject: str, **claims: object) -> str:
         """A token of the trusted issuer; claims given here replace those that it would have."""
@@ -102,29 +113,65 @@ class Wire:
         return f"Bearer {key.sign({**usual, 'exp': now + _LIFETIME_S, **claims})}"
 
 
+class Staff:
+    """The users who stay as they are whatever a test does: made once for a deployment."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self.ids: dict[Caller, str] = {}
+        self.tokens: dict[Caller, str] = {"administrator": wire.token("root")}
+        person = {"name": "Root", "email": "root@school.invalid"}
+        invited = wire.as_operator("users:addAdministrator", person)
+        code = invited["invitationCode"]
+        wire.value("users:accept", {"code": code}, authorization=self.tokens["administrator"])
+        for caller in ("teacher", "other teacher", "unlinked teacher"):
+            self._let_in(caller, "teacher")
+        self._let_in("guardian", "guardian")
+
+    def _let_in(self, caller: Caller, role: str) -> None:
+        self.ids[caller], code = self.invite(caller.replace(" ", "-"), role)
+        self.tokens[caller] = self._wire.token(caller)
+        self._wire.value("users:accept", {"code": code}, authorization=self.tokens[caller])
+
+    def invite(self, name: str, role: str = "teacher") -> tuple[str, str]:
+        """A user who has not come yet, and the code for them."""
+        said = {"name": name, "email": f"{name}@school.invalid", "role": role}
+        token = self.tokens["administrator"]
+        invited = self._wire.value("users:invite", said, authorization=token)
+        return invited["userId"], invited["invitationCode"]
+
+
 class School:
     """Two students, those who may see the first, and those who may not (any more).
 
     What a test changes of it concerns this school alone: make one for each test.
+
+    Attributes:
+        next_seq: the `seq` that follows in the run of the student's lesson.
+        set_aside_seq: that of a record of it that was set aside.
     """
 
     _numbers = itertools.count(1)
 
-    def __init__(self, wire: Wire, *, administrator: str) -> None:
-        """`administrator` is the token of one."""
+    def __init__(self, wire: Wire, staff: Staff) -> None:
         self._wire = wire
+        self._staff = staff
         self._name = f"school-{next(self._numbers)}"
-        self._tokens: dict[Caller, str | None] = {"administrator": administrator}
-        self.users: dict[User, str] = {}
+        self._tokens: dict[Caller, str | None] = {**staff.tokens}
         self.student_id = self.new_student()
         self.other_student_id = self.new_student()
         self._tokens |= self._tokens_of_no_user()
-        self._invite_everybody()
-        self.course_id = self.new_course()
-        self.avatar_id = self.new_avatar()
-        self.lesson_id = self.new_lesson(courseId=self.course_id)
+        self._removed_id, code = self.invite()
+        self._tokens["removed teacher"] = wire.token(f"{self._name}-removed")
+        self.do("removed teacher", "users:accept", code=code)
+        for user_id in (self._removed_id, *staff.ids.values()):
+            is_other = user_id == staff.ids["other teacher"]
+            student_id = self.other_student_id if is_other else self.student_id
+            self.do("administrator", "users:link", userId=user_id, studentId=student_id)
+        self.lesson_id = self.new_lesson()
         self.session_key = self.run_id = f"{self._name}-run"
         self.next_seq = self._hold_a_lesson()
+        self.set_aside_seq = self.next_seq - 1
 
     # -------------------------------------------------------------------------------------------
     # Calls
@@ -143,9 +190,7 @@ class School:
         return self._call(caller, function, args, "mutation")
 
     def _call(self, caller: Caller, function: str, args: Mapping[str, Any], kind: str) -> Any:
-        authorization = self._tokens[caller]
-        code, value = self._wire.answer(function, args, authorization=authorization, kind=kind)
-        return _value(function, code, value)
+        return self._wire.value(function, args, authorization=self._tokens[caller], kind=kind)
 
     # -------------------------------------------------------------------------------------------
     # People
@@ -174,31 +219,17 @@ class School:
             "stranger": wire.token(f"{self._name}-stranger"),
         }
 
-    def _invite_everybody(self) -> None:
-        for user in ("teacher", "other teacher", "unlinked teacher", "removed teacher", "guardian"):
-            role = "guardian" if user == "guardian" else "teacher"
-            user_id, code = self.invite(role)
-            self._tokens[user] = self._wire.token(f"{self._name}-{user}")
-            self.do(user, "users:accept", code=code)
-            self.users[user] = user_id
-            linked = self.other_student_id if user == "other teacher" else self.student_id
-            self.do("administrator", "users:link", userId=user_id, studentId=linked)
-
     def send_away(self) -> None:
         """Unlink one teacher and remove another, who until now could see the student."""
-        profile = {"studentId": self.student_id, "today": LEARNT}
         for user in ("unlinked teacher", "removed teacher"):
-            self.ask(user, "students:profile", **profile)
-        link = {"userId": self.users["unlinked teacher"], "studentId": self.student_id}
+            self.ask(user, "students:profile", studentId=self.student_id, today=LEARNT)
+        link = {"userId": self._staff.ids["unlinked teacher"], "studentId": self.student_id}
         self.do("administrator", "users:unlink", **link)
-        self.do("administrator", "users:remove", userId=self.users["removed teacher"])
+        self.do("administrator", "users:remove", userId=self._removed_id)
 
-    def invite(self, role: str = "teacher") -> tuple[str, str]:
-        """A user who has not come yet, and the code for them."""
-        email = f"{self.unique()}@school.invalid"
-        said = {"name": "Somebody", "email": email, "role": role}
-        invited = self.do("administrator", "users:invite", **said)
-        return invited["userId"], invited["invitationCode"]
+    def invite(self) -> tuple[str, str]:
+        """A teacher who has not come yet, and the code for them."""
+        return self._staff.invite(self.unique())
 
     def new_student(self) -> str:
         student_id = self.do("administrator", "students:create", **NEW_STUDENT)
@@ -211,6 +242,18 @@ class School:
     def unique(self) -> str:
         """A name that nothing has yet."""
         return f"{self._name}-{next(self._numbers)}"
+
+    @cached_property
+    def course_id(self) -> str:
+        """The course that the lesson is in, once this was asked."""
+        course_id = self.new_course()
+        changes = {"courseId": course_id}
+        self.do("administrator", "lessons:update", lessonId=self.lesson_id, changes=changes)
+        return course_id
+
+    @cached_property
+    def avatar_id(self) -> str:
+        return self.new_avatar()
 
     def new_course(self) -> str:
         course = {"slug": self.unique(), "title": "Food", "language": "en", "level": "A2"}
@@ -250,7 +293,6 @@ class School:
         for seq, record in enumerate(records):
             record |= {"seq": seq, "createdAt": _LEARNT_MS + 1_000 * seq}
         self.do("agent", "sessions:record", version=1, runId=self.run_id, records=records)
-        self.set_aside_seq = len(records) - 1
         return len(records)
 
     def message(self, seq: int) -> dict[str, Any]:
@@ -292,9 +334,3 @@ NEW_LESSON: Final = {
     "objectives": ["Ask for food"],
     "targetWords": [WORD],
 }
-
-
-def _value(function: str, code: str, value: Any) -> Any:
-    if code != "ok":
-        raise CallFailedError(f"{function} was answered {code}")
-    return value
