@@ -64,7 +64,8 @@ async function contributionOf(
   return {
     day: dayOf(startedAt, timeZone),
     lessonId,
-    durationMs: endedAt - startedAt,
+    // Whole units: sums of fractions would depend on the order of adding.
+    durationMs: Math.round(endedAt - startedAt),
     messages: messageCount,
     errorsDetected,
     errorsCorrected,

@@ -225,6 +225,20 @@ describe("a session that is over", () => {
   });
 });
 
+test("instants that are no whole milliseconds add up in any order", async () => {
+  const lasted = [0.7, HOUR + 0.375, 20.1];
+  for (const order of [[0, 1, 2], [2, 1, 0]]) {
+    const { t, agent } = await school();
+    for (const i of order) {
+      const at = i * DAY + 0.3;
+      const records = [started(0, at, `s${i}`), sessionEnded(1, at + (lasted[i] ?? 0))];
+      await record(agent, `run_${i}`, records);
+      await settleAll(t);
+    }
+    expect((await totals(t))?.durationMs).toBe(HOUR + 21);
+  }
+});
+
 test("a day that lost its session before the school heard of it leaves no row", async () => {
   const { t, agent } = await school();
   await record(agent, "b", [resumed(0, 0, "s1"), sessionEnded(1, 5 * MINUTE)]);
