@@ -7,6 +7,7 @@ Each entry is one answer of the model, in the order asked for.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,14 @@ class ToolRequest:
     arguments: str = "{}"
 
 
-Answer = str | ToolRequest | Exception | Callable[[llm.ChatContext], str]
+@dataclass(frozen=True)
+class Unfinished:
+    """The model begins to answer, and is not done before it is interrupted."""
+
+    text: str
+
+
+Answer = str | ToolRequest | Unfinished | Exception | Callable[[llm.ChatContext], str]
 
 
 def call(name: str, arguments: str = "{}") -> ToolRequest:
@@ -93,6 +101,11 @@ class _ScriptedStream(llm.LLMStream):
                         )
                     ],
                 )
+            case Unfinished(text=text):
+                delta = llm.ChoiceDelta(role="assistant", content=text)
+                self._event_ch.send_nowait(llm.ChatChunk(id="chunk", delta=delta))
+                await asyncio.Event().wait()
+                return
             case str(text):
                 delta = llm.ChoiceDelta(role="assistant", content=text)
             case choose:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -46,6 +47,8 @@ class RunClock:
         reading that makes it the younger is taken, and one that fits neither becomes now.
         """
         now = self.now()
+        if not math.isfinite(instant):
+            return now  # a stamp that is none costs no sentence
         skew = self._wall() - now
         if abs(skew) <= TOLERANCE_S:
             return instant

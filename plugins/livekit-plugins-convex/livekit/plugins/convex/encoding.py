@@ -237,9 +237,9 @@ def _doubt(field: _Field) -> tuple[str, str]:
             return "value is not True and value is not False", ""
         case "choice":
             # True equals 1, and Convex takes no boolean for a number.
-            kinds = {type(choice).__name__ for choice in field.choices}
-            known = " and ".join(f"type(value) is not {kind}" for kind in sorted(kinds))
-            return f"({known}) or value not in {field.choices!r}", ""
+            types = sorted({type(choice).__name__ for choice in field.choices})
+            none = " and ".join(f"type(value) is not {name}" for name in types)
+            return f"({none}) or value not in {field.choices!r}", ""
         case "struct":
             return "False", ""
         case _:
@@ -334,11 +334,11 @@ def _number(
         converted = float(value) * 1000.0
         if field.role == "duration" or MIN_INSTANT_MS <= converted <= MAX_INSTANT_MS:
             return converted
-        if field.required:
+    if field.required:
+        if field.role == "instant" and not math.isnan(value):
             # A machine whose clock is wrong by decades still has a lesson to keep; `seq` orders.
             mended.append(Mended(path, "clamped"))
-            return float(min(max(converted, MIN_INSTANT_MS), MAX_INSTANT_MS))
-    if field.required:
+            return float(MAX_INSTANT_MS if value > _MAX_INSTANT_S else MIN_INSTANT_MS)
         raise RecordError(kind, path, "is not a finite number below 2**53")
     mended.append(Mended(path, "left_out"))
     return None
@@ -367,6 +367,9 @@ def _check_any(value: object, kind: str, path: str, depth: int = _DEPTH_OF_A_FIE
     elif isinstance(value, (list, tuple)):
         for item in value:
             _check_any(item, kind, path, depth + 1)
+    elif value is not None and not isinstance(value, (str, int, float)):
+        # Encoders write sets, dates and dataclasses too, and look at no number in them.
+        raise RecordError(kind, path, f"holds a value of type {type(value).__name__}")
 
 
 def _without_surrogates(value: Any) -> Any:

@@ -260,7 +260,8 @@ class SessionRecorder:
         try:
             return self._append(record)
         except Exception as error:  # noqa: BLE001  no record is worth a lesson
-            self._not_recorded(kind_of(record), error)
+            # A record that is none has no kind, and its type may be anything.
+            self._not_recorded(kind_of(record) if isinstance(record, Record) else "?", error)
             return None
 
     async def flush(self, timeout_s: float) -> int:

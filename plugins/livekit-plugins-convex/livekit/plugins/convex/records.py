@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from .encoding import RecordError, Wire
+from .limits import MAX_TEXT_BYTES
 
 if TYPE_CHECKING:
     from livekit.agents.llm import AgentHandoff, ChatMessage, FunctionCall, FunctionCallOutput
@@ -31,6 +32,8 @@ AT_ONCE_S = 0.0
 # A final transcript is soon followed by the message that absorbs it.
 SOON_S = 2.0
 WITH_THE_NEXT_S = 15.0
+
+_MAX_TEXT_LOOKED_AT = 4 * MAX_TEXT_BYTES
 
 
 class TurnMetrics(Wire, frozen=True, kw_only=True):
@@ -129,7 +132,7 @@ class MessageRecord(Record, tag="message", frozen=True, kw_only=True):
             created_at=created_at,
             item_id=item.id,
             role=item.role,
-            text=item.text_content or "",
+            text=(item.text_content if item.role == "user" else _answer_in(item)) or "",
             interrupted=item.interrupted,
             language=language,
             transcript_confidence=item.transcript_confidence,
@@ -330,6 +333,19 @@ def error_type(error: object) -> str:
     """The type of the exception within one of LiveKit's errors, or of the error itself."""
     inner = getattr(error, "error", None)
     return type(inner if isinstance(inner, BaseException) else error).__name__
+
+
+def _answer_in(item: ChatMessage) -> str | None:
+    """What the assistant said; of a model gone wild, somewhat more than is kept of it.
+
+    LiveKit takes the markup out of an answer, which takes 6 ms per MB.
+    """
+    for part in item.content:
+        if isinstance(part, str) and len(part) > _MAX_TEXT_LOOKED_AT:
+            raw = item.raw_text_content or ""
+            item = item.model_copy(update={"content": [raw[:_MAX_TEXT_LOOKED_AT]]})
+            break
+    return item.text_content
 
 
 def _shifted(instant: Any, shift_s: float) -> Any:
