@@ -10,6 +10,7 @@ import { agentMutation, agentQuery, requireStudent, studentQuery } from "./funct
 import { RECORD_VERSIONS } from "./limits";
 import { foldBatch } from "./model/fold";
 import { closeExpired as closeExpiredPage } from "./model/leases";
+import { replaceRecord } from "./model/replace";
 import { findSession, listSessions, toSession } from "./model/sessions";
 import { settleDue as settleDuePage } from "./model/settle";
 import { loadPlan } from "./model/students";
@@ -33,6 +34,24 @@ export const record = agentMutation({
   args: { version: v.number(), runId: v.string(), records: v.array(vRecord) },
   returns: v.object({ seq: v.number() }),
   handler: async (ctx, batch) => ({ seq: await foldBatch(ctx, ctx.caller, batch) }),
+});
+
+/**
+ * Fold a mended record where its tombstone is: of a record that was refused for good.
+ *
+ * Safe to repeat: where the record of that place is folded, nothing changes. A mended start of a run
+ * that has carried a session since completes what is known of the run; the session stays.
+ *
+ * @param record - Of the same `seq` and kind as the one that was set aside.
+ * @returns Whether it was folded now; false if the record of that place is folded already.
+ * @throws ConvexError `not_found` if nothing was set aside there: the run or the place is not folded
+ *   yet, or lost; `invalid_value` for another `seq` or kind; else as `sessions:record`, with a
+ *   permanent code if it still cannot be accepted.
+ */
+export const replace = agentMutation({
+  args: { version: v.number(), runId: v.string(), seq: v.number(), record: vRecord },
+  returns: v.object({ replaced: v.boolean() }),
+  handler: async (ctx, mended) => ({ replaced: await replaceRecord(ctx, ctx.caller, mended) }),
 });
 
 /**

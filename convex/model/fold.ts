@@ -46,15 +46,7 @@ type Fold = {
  */
 export async function foldBatch(ctx: MutationCtx, caller: Caller, batch: Batch): Promise<number> {
   const { version, runId, records } = batch;
-  if (!RECORD_VERSIONS.includes(version)) {
-    fail({
-      code: "version_unsupported",
-      message:
-        `sessions:record: records of version ${version} are not known here. ` +
-        "Deploy the functions that belong to the worker.",
-      supported: RECORD_VERSIONS,
-    });
-  }
+  requireVersion(version);
   if (records.length > MAX_BATCH_RECORDS) {
     fail({
       code: "too_many_records",
@@ -78,6 +70,38 @@ export async function foldBatch(ctx: MutationCtx, caller: Caller, batch: Batch):
   }
   await close(fold);
   return newest.seq;
+}
+
+/** @throws ConvexError `version_unsupported`: records of that version are not folded here. */
+export function requireVersion(version: number): void {
+  if (RECORD_VERSIONS.includes(version)) return;
+  fail({
+    code: "version_unsupported",
+    message:
+      `sessions:record: records of version ${version} are not known here. ` +
+      "Deploy the functions that belong to the worker.",
+    supported: RECORD_VERSIONS,
+  });
+}
+
+/**
+ * Folds a record into its place among those of its run that are folded, and writes the run's row.
+ *
+ * @param record - Null if only the row has changed.
+ */
+export async function foldMended(
+  ctx: MutationCtx,
+  run: Doc<"sessionRuns">,
+  record: SessionRecord | null,
+): Promise<void> {
+  const fold: Fold = { ctx, run, live: null, joined: false, stateChanged: false };
+  if (record !== null) {
+    const { runEnd } = run;
+    await foldRecord(fold, record);
+    // What the run told later says how it stands.
+    if (record.seq < run.seq) run.runEnd = runEnd;
+  }
+  await close(fold);
 }
 
 async function foldRecord(fold: Fold, record: SessionRecord): Promise<void> {
