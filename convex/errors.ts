@@ -40,8 +40,11 @@ export const CALL_CODES = [
   "not_configured",
 ] as const;
 
+/** A code that sets one record aside. */
 export type PermanentCode = (typeof PERMANENT_CODES)[number];
+/** A code on which a worker waits and tries again. */
 export type HoldCode = (typeof HOLD_CODES)[number];
+/** A code for whoever made the call. */
 export type CallCode = (typeof CALL_CODES)[number];
 
 /** What a thrown `ConvexError` carries in `data`. An absent field is an absent key. */

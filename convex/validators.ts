@@ -24,6 +24,7 @@ const startFields = {
   participantIdentity: v.optional(v.string()),
 };
 
+/** Who speaks: the student or Emma. */
 export const vRole = v.union(v.literal("user"), v.literal("assistant"));
 
 /** LiveKit's per-turn latencies. Any of them may be negative when speech overlapped. */
@@ -49,6 +50,7 @@ export const vModelUsage = v.object({
 });
 export type ModelUsage = Infer<typeof vModelUsage>;
 
+/** Record 0 of a run that begins a session. */
 export const vSessionStarted = v.object({ kind: v.literal("sessionStarted"), ...startFields });
 /** `lastSeenAt`: the last that the resuming run knows of the session; it decides about the grace. */
 export const vSessionResumed = v.object({
@@ -121,6 +123,7 @@ export const vUsageRecord = v.object({
   models: v.array(vModelUsage),
 });
 
+/** An error of a model or service; `source` as LiveKit names it, `errorType` its class. */
 export const vErrorRecord = v.object({
   kind: v.literal("error"),
   ...recordFields,
@@ -129,6 +132,7 @@ export const vErrorRecord = v.object({
   recoverable: v.boolean(),
 });
 
+/** The session is over; `errorType` where an error ended it. */
 export const vSessionEnded = v.object({
   kind: v.literal("sessionEnded"),
   ...recordFields,
@@ -136,6 +140,7 @@ export const vSessionEnded = v.object({
   errorType: v.optional(v.string()),
 });
 
+/** The last record of a run: nothing more comes of it. */
 export const vRunEnded = v.object({
   kind: v.literal("runEnded"),
   ...recordFields,
@@ -190,12 +195,14 @@ export type RecordOf<Kind extends SessionRecord["kind"]> = Extract<SessionRecord
 // ---------------------------------------------------------------------------------------------
 // Sessions and messages, as readers see them
 
+/** `superseded`: the student began a later session. */
 export const vSessionStatus = v.union(
   v.literal("active"),
   v.literal("ended"),
   v.literal("superseded"),
 );
 
+/** A session with its counters. */
 export const vSession = v.object({
   sessionKey: v.string(),
   status: vSessionStatus,
@@ -229,6 +236,7 @@ export const vSessionSummary = v.object({
 });
 export type SessionSummary = Infer<typeof vSessionSummary>;
 
+/** One chat item, or a transcript that no item contains yet. */
 export const vMessage = v.object({
   itemId: v.string(),
   role: vRole,
@@ -275,6 +283,7 @@ export const vEventType = v.union(
   v.literal("measured"),
 );
 
+/** `arguments` is JSON text. */
 export const vToolCallEvent = v.object({
   callId: v.string(),
   name: v.string(),
@@ -282,21 +291,26 @@ export const vToolCallEvent = v.object({
   output: v.optional(v.string()),
   isError: v.boolean(),
 });
+/** One agent gave over to another; `oldAgent` is absent for the first. */
 export const vHandoffEvent = v.object({
   itemId: v.string(),
   oldAgent: v.optional(v.string()),
   newAgent: v.string(),
 });
+/** `state` as LiveKit names it. */
 export const vStateChangedEvent = v.object({
   who: v.union(v.literal("user"), v.literal("agent")),
   state: v.string(),
 });
+/** As the record tells it, without its place. */
 export const vErrorEvent = v.object({
   source: v.string(),
   errorType: v.string(),
   recoverable: v.boolean(),
 });
+/** `page` is a name, never an address with a student's id. */
 export const vPageOpenedEvent = v.object({ page: v.string() });
+/** As LiveKit rates the connection of the student's page. */
 export const vConnectionChangedEvent = v.object({
   quality: v.union(
     v.literal("excellent"),
@@ -305,6 +319,7 @@ export const vConnectionChangedEvent = v.object({
     v.literal("lost"),
   ),
 });
+/** A device that the page could not use; `errorType` as the browser names it. */
 export const vDeviceFailedEvent = v.object({
   device: v.union(v.literal("microphone"), v.literal("speaker"), v.literal("camera")),
   errorType: v.string(),
@@ -312,6 +327,7 @@ export const vDeviceFailedEvent = v.object({
 /** A number of the worker's or the page's own; `unit` as "ms" or "bytes". */
 export const vMeasuredEvent = v.object({ name: v.string(), value: v.number(), unit: v.string() });
 
+/** What an event tells; its `eventType` says which of these it is. */
 export const vEventData = v.union(
   vToolCallEvent,
   vHandoffEvent,
@@ -323,6 +339,7 @@ export const vEventData = v.union(
   vMeasuredEvent,
 );
 
+/** Why records are missing. */
 export const vTombstoneCause = v.union(
   v.literal("lost"),
   v.literal("setAside"),
