@@ -13,12 +13,14 @@ from .auth import AgentKey, AgentToken, TokenSource
 from .client import AsyncConvexClient
 from .directory import check_directory
 from .encoding import RecordError
+from .erasure import ErasedHere, erase_journals
 from .errors import (
     AuthenticationError,
     BusyError,
     ConfigurationError,
     ConvexClientError,
     EncodingError,
+    ErasedError,
     FunctionError,
     JournalLockedError,
     OutboxError,
@@ -64,6 +66,8 @@ __all__ = [
     "ConvexInt64",
     "ConvexValue",
     "EncodingError",
+    "ErasedError",
+    "ErasedHere",
     "ErrorRecord",
     "FunctionError",
     "HandoffRecord",
@@ -99,6 +103,7 @@ __all__ = [
     "UsageRecord",
     "__version__",
     "check_directory",
+    "erase_journals",
     "readdress",
 ]
 

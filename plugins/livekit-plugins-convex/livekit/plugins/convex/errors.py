@@ -12,6 +12,7 @@ ConvexClientError
 
 OutboxError
 ├── OutboxFullError         no room for the record; nothing was stored
+├── ErasedError             the run's student was erased; nothing of it is kept any more
 └── JournalLockedError      another process owns this journal
 
 `.retryable` says that the call may succeed if repeated. Whether a repeat does harm is the
@@ -35,6 +36,7 @@ __all__ = [
     "ConfigurationError",
     "ConvexClientError",
     "EncodingError",
+    "ErasedError",
     "FunctionError",
     "JournalLockedError",
     "OutboxError",
@@ -186,6 +188,10 @@ class OutboxError(Exception):
 
 class OutboxFullError(OutboxError):
     """The outbox has no room left. The record was not stored."""
+
+
+class ErasedError(OutboxError):
+    """The student of this run was erased. The record was not stored, nor will any other be."""
 
 
 class JournalLockedError(OutboxError):

@@ -357,6 +357,17 @@ class Journal:
                 path.unlink()
         self.close()
 
+    def erase(self) -> None:
+        """Remove everything of this run: also what Convex refused, and what was kept as damaged.
+
+        Raises:
+            OSError: the disk refused. The journal itself is still there: it may be tried again.
+        """
+        for suffix in (DEAD_SUFFIX, DAMAGED_SUFFIX, CONFIRMED_SUFFIX, SUFFIX):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                self._side(suffix).unlink()
+        self.close()
+
     def readdress(self, deployment: str) -> None:
         """Give the journal's records to another deployment, and the journal up.
 

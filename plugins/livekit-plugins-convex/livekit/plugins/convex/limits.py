@@ -34,3 +34,6 @@ PERMANENT_CODES: Final = frozenset(
         "too_many_items",
     }
 )
+
+# The code on which a journal is deleted: its student was erased (design, decision 12).
+ERASED: Final = "erased"

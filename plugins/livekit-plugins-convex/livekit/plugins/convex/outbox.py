@@ -8,7 +8,7 @@ from pathlib import Path
 from zlib import crc32
 
 from .encoding import Mended, encode
-from .errors import OutboxError, OutboxFullError
+from .errors import ErasedError, OutboxError, OutboxFullError
 from .journal import Header, Journal
 from .log import logger
 from .records import LostRecord, Record, RunEndedRecord, SessionEndedRecord, kind_of
@@ -48,6 +48,7 @@ class Outbox:
         self.journal = journal
         self.on_append: Callable[[float], None] | None = None
         self.lost = 0
+        self.dropped = 0
         self._max_bytes = max_bytes
         self._max_tail_bytes = max_tail_bytes
         self._next_seq = 0
@@ -56,6 +57,7 @@ class Outbox:
         self._tail_bytes = 0
         self._refused = False
         self._closed = False
+        self._erased = False
 
     @classmethod
     def open(
@@ -103,8 +105,12 @@ class Outbox:
             RecordError: the record cannot be encoded. Nothing was stored.
             OutboxFullError: `max_bytes` is reached, or the disk refuses and the memory tail is
                 full. Nothing was stored; the loss is counted and announced in the journal.
+            ErasedError: after `erase`. Nothing was stored; `dropped` counts it.
             OutboxError: closed, or called in a forked child. Nothing was stored.
         """
+        if self._erased:
+            self.dropped += 1
+            raise ErasedError("the student of this run was erased; nothing more of it is kept")
         if self._closed:
             raise OutboxError("this run has ended; its outbox takes no more records")
         payload, mended = encode(record)
@@ -154,6 +160,13 @@ class Outbox:
                 return False
             self._tail_bytes -= len(self._tail.popleft()[1])
         return True
+
+    def erase(self) -> None:
+        """Keep nothing of this run any more: what waits in memory goes, what comes is dropped."""
+        self._erased = True
+        self._tail.clear()
+        self._tail_bytes = 0
+        self._unannounced = 0
 
     def close(self) -> None:
         """Take no more records; the journal stays open for its delivery. May be called twice."""

@@ -30,7 +30,7 @@ from .auth import AgentToken
 from .clock import RunClock
 from .delivery import Delivery
 from .encoding import RecordError
-from .errors import OutboxError, OutboxFullError
+from .errors import ErasedError, OutboxError, OutboxFullError
 from .identity import SessionIdentity
 from .journal import FORMAT, Header, Journal, default_directory
 from .limits import RECORD_VERSION
@@ -96,6 +96,7 @@ class RecorderStats:
         pending: of these, not confirmed yet.
         set_aside: refused by Convex for good; they are in the dead file.
         lost: could not be stored at all; each loss was logged.
+        dropped: not kept, because the student was erased while the lesson was being held.
     """
 
     appended: int
@@ -103,6 +104,7 @@ class RecorderStats:
     pending: int
     set_aside: int
     lost: int
+    dropped: int
 
 
 class SessionRecorder:
@@ -249,6 +251,7 @@ class SessionRecorder:
             pending=sender.pending,
             set_aside=sender.set_aside,
             lost=self._outbox.lost + self._not_stored,
+            dropped=self._outbox.dropped,
         )
 
     def record(self, record: Record) -> int | None:
@@ -398,7 +401,7 @@ class SessionRecorder:
         return seq
 
     def _not_recorded(self, what: str, error: Exception) -> None:
-        if isinstance(error, OutboxFullError):
+        if isinstance(error, (OutboxFullError, ErasedError)):
             return  # counted and logged where it happened, once
         self._not_stored += 1
         if isinstance(error, OutboxError) and self._outbox.closed:
@@ -449,6 +452,7 @@ class SessionRecorder:
                 "pending": left,
                 "set_aside": stats.set_aside,
                 "lost": stats.lost,
+                "dropped": stats.dropped,
                 "duration_s": round(time.monotonic() - started, 3),
             },
         )

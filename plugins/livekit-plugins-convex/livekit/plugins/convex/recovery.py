@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .directory import check_directory
+from .erasure import ask_about_kept
 from .errors import ConvexClientError, JournalLockedError, OutboxError
-from .journal import SUFFIX, Journal, default_directory
+from .journal import SUFFIX, Header, Journal, default_directory
 from .log import logger
 from .lost_run import end_lost_run
 from .recorder import speaking_for
@@ -33,6 +34,8 @@ _READDRESS = (
     "its records wait for that deployment; if they belong to this worker's, move them with "
     "`outbox readdress` (livekit.plugins.convex.readdress)"
 )
+# At the start, and about once an hour, Convex is asked about what is kept for operators.
+_SWEEPS_TO_ASK = 240
 # A journal has its name within microseconds of its first byte.
 _ABANDONED_AFTER_S = 60.0
 
@@ -43,6 +46,8 @@ class SweepReport:
 
     Attributes:
         delivered: journals of which Convex now has everything.
+        erased: journals of students who were erased, and what was kept of others; they are gone
+            here too.
         held: journals with something left that Convex did not take.
         owned: journals of runs that live, or that another sweep has.
         foreign: journals of other deployments; they are left alone.
@@ -54,6 +59,7 @@ class SweepReport:
     """
 
     delivered: int = 0
+    erased: int = 0
     held: int = 0
     owned: int = 0
     foreign: int = 0
@@ -160,6 +166,8 @@ class Recovery:
         async with asyncio.TaskGroup() as group:
             for path in self._journals():
                 group.create_task(self._deliver(path, report, unreachable))
+        if self._sweeps % _SWEEPS_TO_ASK == 1 and not unreachable.is_set():
+            report.erased += await ask_about_kept(self.directory, self._for_kept)
         return report
 
     async def _run(self) -> None:
@@ -236,7 +244,7 @@ class Recovery:
             sender = Sender(journal, client)
             sender.on_progress = self._progress_of(sender)
             held = await sender.drain()
-            if held is None and not sender.ended:
+            if held is None and not sender.ended and not sender.erased:
                 end_lost_run(journal, seq=sender.next_seq)
                 report.runs_lost += 1
                 logger.warning("recovery.run_lost", extra=sender.about())
@@ -244,7 +252,9 @@ class Recovery:
         finally:
             await client.aclose()
         report.records += sender.delivered
-        if held is None:
+        if sender.erased:
+            report.erased += 1
+        elif held is None:
             sender.finish()
             report.delivered += 1
         else:
@@ -252,6 +262,10 @@ class Recovery:
             report.held_for[journal.path.name] = held
             if held.unreachable:
                 unreachable.set()
+
+    def _for_kept(self, header: Header) -> AsyncConvexClient | None:
+        ours = header.deployment in ("", self._client.url)
+        return speaking_for(self._client, header) if ours else None
 
     def _progress_of(self, sender: Sender) -> Callable[[], None] | None:
         tell = self._on_progress

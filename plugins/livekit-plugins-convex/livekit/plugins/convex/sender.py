@@ -12,7 +12,7 @@ import msgspec
 from .encoding import encode
 from .errors import ConvexClientError, FunctionError, RequestTimeoutError
 from .journal import Confirmed, Journal
-from .limits import MAX_INSTANT_MS, MIN_INSTANT_MS, PERMANENT_CODES
+from .limits import ERASED, MAX_INSTANT_MS, MIN_INSTANT_MS, PERMANENT_CODES
 from .log import logger
 from .outbox import Outbox
 from .reader import Entry, JournalReader, Position
@@ -85,6 +85,7 @@ class Sender:
     Attributes:
         delivered: records confirmed by Convex since this sender began, set-aside ones left out.
         held: why nothing gets through at the moment; None if it does.
+        erased: the student was erased, and with them everything of the run here.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Sender:
         self.journal = journal
         self.delivered = 0
         self.held: Held | None = None
+        self.erased = False
         self.on_progress: Callable[[], None] | None = None
         self._client = client
         self._outbox = outbox
@@ -117,7 +119,9 @@ class Sender:
     @property
     def pending(self) -> int:
         """Records of a live run that Convex has not confirmed."""
-        return 0 if self._outbox is None else max(0, self._outbox.next_seq - self._position.seq)
+        if self._outbox is None or self.erased:
+            return 0
+        return max(0, self._outbox.next_seq - self._position.seq)
 
     @property
     def ended(self) -> bool:
@@ -136,7 +140,7 @@ class Sender:
 
     async def drain(self) -> Held | None:
         """Send batches until nothing is left (None) or one is not taken (why)."""
-        while True:
+        while not self.erased:
             try:
                 batch = self._read()
                 held = await self._send(batch) if batch else None
@@ -147,6 +151,7 @@ class Sender:
                 return held
             if not batch:
                 return None
+        return None
 
     def finish(self) -> bool:
         """Delete the journal if its run has ended and Convex has all of it; whether it is done.
@@ -155,6 +160,8 @@ class Sender:
         dead file, is kept under another name. Where the disk lets neither be done it stays, and
         recovery tries again.
         """
+        if self.erased:
+            return True
         if not self._ended or self.pending or (self._outbox and not self._outbox.closed):
             return False
         try:
@@ -239,6 +246,9 @@ class Sender:
         data = error.data if isinstance(error.data, dict) else {}
         if error.code == "gap" and isinstance(expected := data.get("expected"), (int, float)):
             return self._seek(int(expected))
+        if error.code == ERASED:
+            self._erase()
+            return None
         if error.code in PERMANENT_CODES:
             refused = next((entry for entry in batch if entry.seq == data.get("seq")), None)
             if refused is not None and refused.seq not in self._set_aside:
@@ -268,6 +278,22 @@ class Sender:
         offset = self._position.offset if seq >= self._position.seq else self.journal.body_offset
         self._position = Position(offset, seq)
         return None
+
+    def _erase(self) -> None:
+        """Leave nothing of the run here. A live one goes on, and its records are dropped.
+
+        Raises:
+            OSError: the disk refused; the journal will be sent again, and go then.
+        """
+        about = self.about()
+        if self._outbox is not None:
+            self._outbox.erase()
+        self.journal.erase()
+        self.erased = True
+        self.held = None
+        logger.warning("outbox.journal_erased", extra=about)
+        if self.on_progress is not None:
+            self.on_progress()
 
     def _put_aside(self, entry: Entry, code: str, field: object) -> None:
         told = field if isinstance(field, str) else None
