@@ -38,7 +38,7 @@ def test_the_first_snippet_is_type_checked() -> None:
 
 
 def test_readme_has_its_snippets() -> None:
-    assert len(SNIPPETS) == 4
+    assert len(SNIPPETS) == 5
 
 
 def test_error_tree_is_the_one_in_the_code() -> None:
