@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
+from math import isfinite
 
 # What LiveKit's own stamps and a slewing clock may differ by without anything being wrong.
 TOLERANCE_S = 2.0
@@ -47,7 +47,7 @@ class RunClock:
         reading that makes it the younger is taken, and one that fits neither becomes now.
         """
         now = self.now()
-        if not math.isfinite(instant):
+        if not isfinite(instant):
             return now  # a stamp that is none costs no sentence
         skew = self._wall() - now
         if abs(skew) <= TOLERANCE_S:

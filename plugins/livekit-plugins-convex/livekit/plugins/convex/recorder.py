@@ -310,11 +310,12 @@ class SessionRecorder:
     @_contained
     def _on_item(self, event: ConversationItemAddedEvent) -> None:
         item = event.item
-        if isinstance(item, AgentHandoff):
-            created_at = self._clock.place(item.created_at)
-            self._append(HandoffRecord.from_item(item, created_at=created_at))
+        if not isinstance(item, ChatMessage):
+            if isinstance(item, AgentHandoff):
+                created_at = self._clock.place(item.created_at)
+                self._append(HandoffRecord.from_item(item, created_at=created_at))
             return
-        if not isinstance(item, ChatMessage) or item.role not in ("user", "assistant"):
+        if item.role not in ("user", "assistant"):
             return
         language, self._language = (
             (self._language, None) if item.role == "user" else (None, self._language)
