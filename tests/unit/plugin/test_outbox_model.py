@@ -97,15 +97,20 @@ class OutboxMachine(RuleBasedStateMachine):
         clock = RunClock(wall=self.wall, steady=lambda: self.steady_s)
         return Run(Outbox.open(self.directory, header(run_id)), clock)
 
-    @rule(run=runs, size=st.sampled_from([1, 200, 70_000]), passed_s=st.floats(0.0, 30.0))
-    def something_is_said(self, run: Run, size: int, passed_s: float) -> None:
+    @rule(
+        run=runs,
+        sizes=st.lists(st.sampled_from([1, 200, 60_000]), min_size=1, max_size=12),
+        passed_s=st.floats(0.0, 30.0),
+    )
+    def something_is_said(self, run: Run, sizes: list[int], passed_s: float) -> None:
         if run.ended:
             return
-        self.steady_s += passed_s
-        item_id = f"{run.id}:{len(self.appended[run.id])}"
-        said_at = run.clock.place(self.wall())
-        run.outbox.append(message(item_id, "x" * size, created_at=said_at))
-        self.appended[run.id].append(item_id)
+        for size in sizes:
+            self.steady_s += passed_s
+            item_id = f"{run.id}:{len(self.appended[run.id])}"
+            said_at = run.clock.place(self.wall())
+            run.outbox.append(message(item_id, "x" * size, created_at=said_at))
+            self.appended[run.id].append(item_id)
 
     @rule(run=runs)
     def a_run_ends(self, run: Run) -> None:
@@ -191,6 +196,7 @@ class OutboxMachine(RuleBasedStateMachine):
             assert self.stored(run_id) == items
             assert [row["kind"] for row in self.convex.rows[run_id]][-1] == "runEnded"
         assert list(self.directory.glob(f"*{SUFFIX}")) == []
+        self.times_of_a_run_do_not_go_back()
 
     def stored(self, run_id: str) -> list[str]:
         rows = self.convex.rows.get(run_id, [])
