@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final, Literal, NoReturn
 
 import typer
 
@@ -229,6 +229,71 @@ def readdress(
     typer.echo(f"Journals in {directory} that now go to {new} instead of {old}: {count}")
 
 
+StudentId = Annotated[str, typer.Argument(metavar="STUDENT_ID", help="Convex's id of the student.")]
+
+
+@app.command()
+def erase(
+    student_id: StudentId,
+    yes: Annotated[bool, typer.Option("--yes", help="Erase without asking.")] = False,
+) -> None:
+    """Remove a student everywhere, for good; prints what was removed.
+
+    Run again it goes on where it was, and prints the receipt. Needs the deployment's admin key in
+    CONVEX_ADMIN_KEY, or a running `dev`.
+    """
+    from emma_agent import erasure, school
+    from emma_agent.convex_local import ROOT
+
+    directories = dict.fromkeys((_settings().outbox_directory, ROOT / ".emma" / "outbox"))
+    administrator = school.administrator()
+    if erasure.receipt_of(administrator, student_id) is None:
+        name = erasure.name_of(administrator, student_id)
+        if not yes:
+            typer.confirm(
+                f"Erase {name} ({student_id}) and everything held about them at "
+                f"{administrator.url}? Nothing brings it back.",
+                abort=True,
+            )
+
+    def progress(receipt: erasure.Receipt) -> None:
+        typer.echo(f"{receipt.rows:,} rows deleted", err=True)
+
+    receipt = erasure.erase(administrator, student_id, on_progress=progress)
+    _print(erasure.table_of(receipt))
+    for directory in directories:
+        _print(erasure.erase_here(directory, student_id=student_id, deployment=administrator.url))
+    typer.echo(erasure.OUT_OF_REACH)
+
+
+@app.command()
+def export(
+    student_id: StudentId,
+    form: Annotated[
+        Literal["jsonl", "csv", "xapi"],
+        typer.Option("--format", help="JSON Lines, a CSV file for each table, xAPI statements."),
+    ] = "jsonl",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where the files go; without, standard output.", file_okay=False
+        ),
+    ] = None,
+) -> None:
+    """Write everything that is held about a student.
+
+    Needs the deployment's admin key in CONVEX_ADMIN_KEY, or a running `dev`.
+    """
+    from emma_agent import school
+    from emma_agent.export import export as export_rows
+
+    if form == "csv" and output is None:
+        _refuse(["--format csv makes one file for each table: give a directory with --output."])
+    paths = export_rows(school.administrator(), student_id, form=form, output=output)
+    for path in paths:
+        typer.echo(path, err=True)
+
+
 def main() -> None:
     """Run the command line; settings that cannot work are reported here."""
     from emma_agent.convex_local import ConvexLocalError, PortInUseError
@@ -266,7 +331,7 @@ def _convex_for_development(command: Command) -> Iterator[None]:
         yield
         return
     settings.require(command, embedded_convex=True)
-    from emma_agent.convex_local import ROOT, ConvexLocal, dev_agent_key
+    from emma_agent.convex_local import ROOT, ConvexLocal, dev_agent_key, dev_erasure_key
 
     data_dir = ROOT / ".emma"
     key = dev_agent_key(data_dir)
@@ -274,6 +339,7 @@ def _convex_for_development(command: Command) -> Iterator[None]:
         db=data_dir / "convex.sqlite3",
         port=3210,
         agent_key=key,
+        env={"ERASURE_KEY": dev_erasure_key(data_dir)},
         watch=True,
         on_log=_from_convex,
         on_event=_event_of_convex,

@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import threading
@@ -35,6 +36,7 @@ __all__ = [
     "ConvexLocalError",
     "PortInUseError",
     "dev_agent_key",
+    "dev_erasure_key",
     "find_node",
 ]
 
@@ -104,6 +106,26 @@ def dev_agent_key(data_dir: Path) -> AgentKey:
             f"{path} cannot be used ({error.strerror}); {data_dir} must be a directory that you "
             "may write: convex-local keeps its data there. Or set CONVEX_URL to use a deployment."
         ) from error
+    return key
+
+
+def dev_erasure_key(data_dir: Path) -> str:
+    """ERASURE_KEY of the convex-local for development, made on first use and then kept.
+
+    Raises:
+        ConvexLocalError: it can be neither read nor made.
+    """
+    path = data_dir / "erasure-key"
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            return path.read_text()
+        key = secrets.token_hex(32)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(key)
+    except OSError as error:
+        raise ConvexLocalError(f"{path} cannot be used ({error.strerror}).") from error
     return key
 
 
