@@ -16,6 +16,7 @@ from typing import Annotated, Final, Literal, NoReturn
 
 import typer
 
+from emma_agent import outbox_commands
 from emma_agent.settings import Command, Settings, SettingsError, get_settings
 from livekit.plugins.convex import ConfigurationError, OutboxError
 
@@ -34,10 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-outbox_app = typer.Typer(
-    help="Look after the records that wait on disk for Convex.", no_args_is_help=True
-)
-app.add_typer(outbox_app, name="outbox")
+app.add_typer(outbox_commands.app, name="outbox")
 
 Url = Annotated[
     str | None, typer.Option(help="LiveKit server.", envvar="LIVEKIT_URL", rich_help_panel=_LIVEKIT)
@@ -142,23 +140,12 @@ def keys() -> None:
     typer.echo(f'AGENT_JWKS="{jwks}"')
 
 
-@app.command()
-def check() -> None:
-    """Ask the deployment in CONVEX_URL whether it takes this worker's records."""
-    import asyncio
+@app.command("doctor")
+def run_doctor(as_json: outbox_commands.AsJson = False) -> None:
+    """Look at everything that a worker here needs; exit code 1 if a lesson would fail for it."""
+    from emma_agent import doctor
 
-    _settings().require("check")
-    from emma_agent.deployment import Finding, check_deployment, worker_client
-
-    async def ask() -> Finding:
-        async with worker_client(get_settings()) as client:
-            return await check_deployment(client)
-
-    finding = asyncio.run(ask())
-    if not finding.ok:
-        typer.echo(f"{finding.event}: {finding.reason}. {finding.remedy}.", err=True)
-        raise typer.Exit(1)
-    typer.echo(f"{get_settings().deployment_url} takes this worker's records.")
+    raise typer.Exit(doctor.main(as_json=as_json))
 
 
 @app.command("import-lessons")
@@ -193,40 +180,6 @@ def seed() -> None:
     from emma_agent import school
 
     _print(school.seed_demo(school.administrator()))
-
-
-@outbox_app.command()
-def readdress(
-    old: Annotated[
-        str,
-        typer.Option(
-            "--from", metavar="URL", help="The deployment that the journals name, as it was logged."
-        ),
-    ],
-) -> None:
-    """Send what waits for one deployment to the deployment in CONVEX_URL instead.
-
-    For lessons held while CONVEX_URL was wrong. A running worker delivers them with its next sweep.
-    Journals of lessons still being held stay as they are.
-    """
-    from livekit.plugins.convex.recovery import readdress as readdress_journals
-    from livekit.plugins.convex.transport import check_url
-
-    settings = _settings()
-    new = settings.deployment_url
-    if new is None:
-        _refuse(["CONVEX_URL is not set: give the deployment that is to get the records."])
-    try:
-        old = check_url(old)
-    except ConfigurationError as error:
-        _refuse([f"--from {str(error).removeprefix('CONVEX_URL ')}."])
-    if old == new:
-        _refuse([f"--from names the deployment in CONVEX_URL itself ({new}); nothing to do."])
-    directory = settings.outbox_directory
-    if not directory.is_dir():
-        _refuse([f"EMMA_OUTBOX_DIR: there is no directory {directory}; give the worker's own."])
-    count = readdress_journals(directory, old=old, new=new)
-    typer.echo(f"Journals in {directory} that now go to {new} instead of {old}: {count}")
 
 
 StudentId = Annotated[str, typer.Argument(metavar="STUDENT_ID", help="Convex's id of the student.")]

@@ -31,7 +31,7 @@ from livekit.plugins.convex.transport import check_url
 
 __all__ = ["Command", "Settings", "SettingsError", "get_settings"]
 
-Command = Literal["start", "dev", "console", "connect", "check"]
+Command = Literal["start", "dev", "console", "connect", "outbox"]
 
 _LEVEL_NAMES: Final = {"WARNING": "WARN"}
 _LIVEKIT_REMEDIES: Final = {
@@ -198,10 +198,10 @@ class Settings(BaseSettings):
         missing: list[str] = []
         match command:
             case "start" | "dev" | "connect":
-                missing += self._missing_livekit() + self._missing_openai()
+                missing += self.missing_livekit() + self._missing_openai()
             case "console":
                 missing += self._missing_openai()
-            case "check":
+            case "outbox":
                 pass
             case _:
                 assert_never(command)
@@ -231,7 +231,8 @@ class Settings(BaseSettings):
             )
         return directory
 
-    def _missing_livekit(self) -> list[str]:
+    def missing_livekit(self) -> list[str]:
+        """One line for each of LiveKit's variables that is not set, with its remedy."""
         given = (self.livekit_url, self.livekit_api_key, self.livekit_api_secret)
         return [
             f"{name} is not set: {remedy}."

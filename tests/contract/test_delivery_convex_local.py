@@ -26,6 +26,7 @@ from livekit.plugins.convex.records import (
 )
 from livekit.plugins.convex.recovery import Recovery
 from livekit.plugins.convex.sender import Sender
+from livekit.plugins.convex.set_aside import SetAside
 
 if TYPE_CHECKING:
     from tests.contract.conftest import Deployment, LocalDeployment
@@ -202,7 +203,9 @@ async def test_no_failure_loses_doubles_or_reorders(
     assert (await held.session())["messageCount"] == 60.0
 
 
-async def test_a_record_convex_refuses_is_set_aside_alone(lesson: Callable[..., Lesson]) -> None:
+async def test_a_record_convex_refuses_is_set_aside_alone_and_taken_once_it_fits(
+    lesson: Callable[..., Lesson],
+) -> None:
     """Written past our own checks, as an older or a broken plugin might."""
     held = lesson()
     held.say("item_0")
@@ -225,6 +228,26 @@ async def test_a_record_convex_refuses_is_set_aside_alone(lesson: Callable[..., 
     assert await held.item_ids() == ["item_0", "item_2"]
     assert (await held.session())["status"] == "ended"
     assert [path.suffix for path in held.directory.iterdir()] == [".dead"]
+
+    client = held.client.with_token(held.client.token)
+    with SetAside.take(held.directory, held.outbox.journal.header.run_id) as taken:
+        as_it_was = await taken.retry(client, bad["seq"])
+        cut = await taken.retry(client, bad["seq"], truncate=True)
+    await client.aclose()
+    assert (as_it_was.outcome, as_it_was.reason, as_it_was.field) == (
+        "refused",
+        "text_too_long",
+        "text",
+    )
+    assert (cut.outcome, cut.cut) == ("taken", ("text",))
+    assert [(row["itemId"], len(row["text"])) for row in await held.messages()] == [
+        ("item_0", len("Good morning")),
+        ("bad", MAX_TEXT_BYTES),
+        ("item_2", len("Good morning")),
+    ]
+    session = await held.session()
+    assert (session["status"], session["messageCount"]) == ("ended", 3)
+    assert list(held.directory.iterdir()) == []
 
 
 async def test_records_of_a_newer_version_are_held(lesson: Callable[..., Lesson]) -> None:

@@ -101,6 +101,17 @@ def test_command(command: str) -> None:
             assert done.returncode == 0, done.stderr
             assert re.search(r"^CONVEX_AGENT_KEY=", done.stdout, re.MULTILINE)
             assert re.search(r"^AGENT_JWKS=", done.stdout, re.MULTILINE)
+        case ["python", "-m", "emma_agent", "doctor"]:
+            done = run(words)
+            assert done.returncode == 1, done.stdout + done.stderr
+            assert "Traceback" not in done.stderr
+            assert "FAIL convex.url" in done.stdout
+        case ["python", "-m", "emma_agent", "outbox", "status" | "dead"]:
+            # Of whatever lies in this user's outbox, if there is one.
+            done = run(words)
+            assert done.returncode in (0, 1, 2), done.stdout + done.stderr
+            assert "Traceback" not in done.stderr
+            assert done.stdout or "EMMA_OUTBOX_DIR" in done.stderr or done.returncode == 0
         case ["python", "-m", "emma_agent", *_]:
             # Without settings each says what it needs, and nothing is started.
             done = run(words)

@@ -10,12 +10,10 @@ from typing import NoReturn
 
 import pytest
 
-from emma_agent import cli, convex_local, deployment
+from emma_agent import cli, convex_local, outbox_commands
 from emma_agent.convex_local import PortInUseError
 from emma_agent.settings import get_settings
 from livekit.plugins.convex import AgentKey, ConfigurationError
-from livekit.plugins.convex.journal import FORMAT, Header, Journal
-from livekit.plugins.convex.limits import RECORD_VERSION
 
 LIVEKIT = {
     "LIVEKIT_URL": "ws://127.0.0.1:7880",
@@ -71,7 +69,7 @@ def test_help_names_every_command(
 ) -> None:
     assert run(monkeypatch, "--help") == 0
     shown = capsys.readouterr().out
-    for command in ("dev", "start", "console", "connect", "demo", "keys", "check", "outbox"):
+    for command in ("dev", "start", "console", "connect", "demo", "keys", "doctor", "outbox"):
         assert f" {command} " in shown
 
 
@@ -113,25 +111,26 @@ def test_an_outbox_that_cannot_be_used_is_refused_at_the_start(
     assert seen == []
 
 
-@pytest.mark.parametrize("command", ["start", "check"])
+@pytest.mark.parametrize("command", [["start"], ["outbox", "drain"]])
 def test_an_address_that_the_client_refuses_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
     handed_to_livekit(monkeypatch)
     wrong = {**CONVEX, "CONVEX_URL": "http://a:99999"}
-    assert run(monkeypatch, command, **LIVEKIT, **wrong) == 2
+    assert run(monkeypatch, *command, **LIVEKIT, **wrong) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("CONVEX_URL (http://a:99999) is not an absolute http(s) address")
 
 
 def test_what_the_plugin_finds_unusable_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    def refuse(settings: object) -> NoReturn:
+    def refuse(*args: object, **how: object) -> NoReturn:
         raise ConfigurationError("CONVEX_URL is of no use")
 
-    monkeypatch.setattr(deployment, "worker_client", refuse)
-    assert run(monkeypatch, "check", **CONVEX) == 2
+    monkeypatch.setattr(outbox_commands, "drain_outbox", refuse)
+    variables = {**CONVEX, "EMMA_OUTBOX_DIR": str(tmp_path)}
+    assert run(monkeypatch, "outbox", "drain", **variables) == 2
     assert capsys.readouterr().err.splitlines() == ["CONVEX_URL is of no use"]
 
 
@@ -201,15 +200,6 @@ def test_keys_says_what_to_do_with_a_key_that_is_none(
     assert line.endswith("with CONVEX_AGENT_KEY unset, this command makes a new one.")
 
 
-def test_check_says_what_is_wrong(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(monkeypatch, "check", **CONVEX) == 1
-    [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("convex.unreachable: ")
-    assert "check CONVEX_URL" in line
-
-
 def test_dev_starts_convex_local_and_keeps_its_key(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -275,58 +265,6 @@ def test_what_convex_local_tells_of_changed_functions_is_shown(
         "[convex] the old functions stay, the new ones do not compile:",
         "convex/a.ts:1:1: ERROR",
     ]
-
-
-def test_journals_of_a_wrong_address_are_readdressed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    for number, url in enumerate(["http://wrong:1", "http://wrong:1", "http://other:1"]):
-        Journal.create(tmp_path, header(f"run{number}", url)).close()
-    held = Journal.create(tmp_path, header("run3", "http://wrong:1"))
-    variables = {**CONVEX, "EMMA_OUTBOX_DIR": str(tmp_path)}
-
-    arguments = ["outbox", "readdress", "--from", "http://wrong:1/"]
-    assert run(monkeypatch, *arguments, **variables) == 0
-
-    assert capsys.readouterr().out.strip().endswith("instead of http://wrong:1: 2")
-    held.close()
-    assert [
-        Journal.adopt(path).header.deployment for path in sorted(tmp_path.glob("*.journal"))
-    ] == [CONVEX["CONVEX_URL"], CONVEX["CONVEX_URL"], "http://other:1", "http://wrong:1"]
-
-
-@pytest.mark.parametrize(
-    ("variables", "old", "says"),
-    [
-        ({}, "http://wrong:1", "CONVEX_URL is not set: "),
-        (CONVEX, "wrong", "--from (wrong) is not an absolute http(s) address"),
-        (CONVEX, "http://127.0.0.1:9/", "--from names the deployment in CONVEX_URL itself"),
-        (CONVEX, "http://wrong:1", "EMMA_OUTBOX_DIR: there is no directory "),
-    ],
-)
-def test_readdressing_says_what_is_missing(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    variables: dict[str, str],
-    old: str,
-    says: str,
-) -> None:
-    assert run(monkeypatch, "outbox", "readdress", "--from", old, **variables) == 2
-    [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith(says)
-
-
-def header(run_id: str, url: str) -> Header:
-    return Header(
-        format=FORMAT,
-        record_version=RECORD_VERSION,
-        run_id=run_id,
-        session_key=run_id,
-        subject=f"guest:{run_id}",
-        deployment=url,
-        started_at_ms=1_700_000_000_000.0,
-        steady_at_ms=0.0,
-    )
 
 
 def env_lines(text: str) -> dict[str, str]:

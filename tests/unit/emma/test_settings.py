@@ -49,7 +49,7 @@ def problems_of(command: Command) -> list[str]:
     return caught.value.problems
 
 
-@pytest.mark.parametrize("command", ["start", "dev", "connect", "console", "check"])
+@pytest.mark.parametrize("command", ["start", "dev", "connect", "console", "outbox"])
 def test_a_complete_environment_is_enough(
     monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,11 @@ class DeadFile:
 
     def mode(self) -> int:
         return self._path.stat().st_mode & 0o777
+
+    def write_anew(self) -> None:
+        copy = self._path.with_suffix(".copy")
+        copy.write_bytes(self.content())
+        copy.rename(self._path)
 
     def tear(self) -> None:
         with self._path.open("ab") as file:
@@ -238,6 +244,22 @@ async def test_two_at_once_send_nothing_twice(dead: DeadFile, replacing: Replaci
             dead.take()
         await taken.retry(replacing, 1)
         with pytest.raises(JournalLockedError, match="retried by another process"):
+            dead.take()
+    dead.take().close()
+
+
+async def test_a_file_that_another_has_just_written_anew_is_not_believed(
+    dead: DeadFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = fcntl.flock
+
+    def replaced_before(fd: int, how: int) -> None:
+        dead.write_anew()
+        lock(fd, how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("livekit.plugins.convex.set_aside.fcntl.flock", replaced_before)
+        with pytest.raises(JournalLockedError):
             dead.take()
     dead.take().close()
 
