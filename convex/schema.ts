@@ -498,9 +498,9 @@ export default defineSchema({
   }).index("by_studentHash", ["studentHash"]),
 
   // One row where records of a run are missing: lost on the worker's disk, refused for good, or
-  // erased with their student. Written by the fold and by erasure. Read by operators, by the fold
-  // before it makes a run, and by the mending of a refused record. A row stays as long as its run;
-  // that of an erased run for good, and names nobody.
+  // erased with their student, or with a guest who is kept no longer. Written by the fold, by erasure
+  // and by retention. Read by operators, by the fold before it makes a run, and by the mending of a
+  // refused record. A row stays as long as its run; that of an erased run for good, and names nobody.
   tombstones: defineTable({
     runId: v.string(),
     fromSeq: v.number(),

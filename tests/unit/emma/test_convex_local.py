@@ -20,6 +20,7 @@ from emma_agent.convex_local import (
     ConvexLocalError,
     PortInUseError,
     dev_agent_key,
+    dev_erasure_key,
     find_node,
 )
 from livekit.plugins.convex import AgentKey
@@ -197,6 +198,15 @@ def test_the_development_key_is_made_once_and_kept_private(tmp_path: Path) -> No
         dev_agent_key(data_dir)
 
 
+def test_the_erasure_key_of_development_stays(tmp_path: Path) -> None:
+    """With another key nobody who was erased is known any more."""
+    data_dir = tmp_path / ".emma"
+    key = dev_erasure_key(data_dir)
+    assert len(key) == 64
+    assert dev_erasure_key(data_dir) == key
+    assert stat.S_IMODE((data_dir / "erasure-key").stat().st_mode) == 0o600
+
+
 def test_data_that_have_no_directory_are_one_line(tmp_path: Path) -> None:
     """A file by that name, as `touch .emma` leaves it."""
     data_dir = tmp_path / ".emma"
@@ -204,3 +214,5 @@ def test_data_that_have_no_directory_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConvexLocalError, match=r"cannot be used \(Not a directory\)") as caught:
         dev_agent_key(data_dir)
     assert "\n" not in str(caught.value)
+    with pytest.raises(ConvexLocalError, match=r"cannot be used \(Not a directory\)"):
+        dev_erasure_key(data_dir)
