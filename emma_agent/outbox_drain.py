@@ -77,7 +77,8 @@ def drain_outbox(
 
         def delivered(_: str, count: int) -> None:
             drained.delivered += count
-            progress.update(bar, advance=count)
+            # The ends of runs that died come on top of what waited.
+            progress.update(bar, advance=count, total=max(waiting, drained.delivered))
 
         async def run() -> None:
             async with asyncio.timeout(timeout_s), worker_client(settings) as client:
