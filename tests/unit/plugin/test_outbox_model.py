@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from hypothesis.stateful import (
     consumes,
     invariant,
     multiple,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -36,18 +37,41 @@ from tests.unit.plugin.conftest import NOW, URL, FoldingConvex, header, message
 
 T = TypeVar("T")
 
+# Its size, the seconds since the last one, and to what the wall clock was set meanwhile, if it was.
+SENTENCE = st.tuples(
+    st.sampled_from([1, 200, 60_000]),
+    st.floats(0.0, 30.0),
+    st.none() | st.sampled_from([-86_400.0, -60.0, 0.0, 60.0, 86_400.0]),
+)
+
 
 class Deployment(FoldingConvex):
     """What recovery needs of a client, beside the calls."""
 
     url = URL
     token = None
+    busy_after: int | None = None
+    """Calls that still go well before one is refused."""
 
     def with_token(self, token: object) -> Deployment:
         return self
 
     async def aclose(self) -> None:
         pass
+
+    async def mutation(
+        self,
+        function: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> Any:
+        if self.busy_after is not None:
+            self.busy_after -= 1
+            if self.busy_after < 0:
+                self.busy_after = None
+                raise BusyError("sessions:record", status=503)
+        return await super().mutation(function, args, timeout_s=timeout_s)
 
 
 class Run:
@@ -90,6 +114,8 @@ class OutboxMachine(RuleBasedStateMachine):
 
     # What may happen
 
+    # Few runs, so that much happens to each.
+    @precondition(lambda self: len(self.appended) < 5)
     @rule(target=runs)
     def a_run_begins(self) -> Run:
         run_id = f"run_{len(self.appended)}"
@@ -97,16 +123,14 @@ class OutboxMachine(RuleBasedStateMachine):
         clock = RunClock(wall=self.wall, steady=lambda: self.steady_s)
         return Run(Outbox.open(self.directory, header(run_id)), clock)
 
-    @rule(
-        run=runs,
-        sizes=st.lists(st.sampled_from([1, 200, 60_000]), min_size=1, max_size=12),
-        passed_s=st.floats(0.0, 30.0),
-    )
-    def something_is_said(self, run: Run, sizes: list[int], passed_s: float) -> None:
+    @rule(run=runs, sentences=st.lists(SENTENCE, min_size=3, max_size=12))
+    def something_is_said(self, run: Run, sentences: list[tuple[int, float, float | None]]) -> None:
         if run.ended:
             return
-        for size in sizes:
+        for size, passed_s, clock_set_to_s in sentences:
             self.steady_s += passed_s
+            if clock_set_to_s is not None:
+                self.wall_ahead_s = clock_set_to_s
             item_id = f"{run.id}:{len(self.appended[run.id])}"
             said_at = run.clock.place(self.wall())
             run.outbox.append(message(item_id, "x" * size, created_at=said_at))
@@ -146,9 +170,10 @@ class OutboxMachine(RuleBasedStateMachine):
 
         self.run_now(both())
 
-    @rule(times=st.integers(1, 3))
-    def convex_is_busy(self, times: int) -> None:
-        self.convex.before += [BusyError("sessions:record", status=503)] * times
+    @rule(calls=st.integers(0, 2))
+    def convex_will_be_busy(self, calls: int) -> None:
+        """At once, or in the middle of a delivery."""
+        self.convex.busy_after = calls
 
     @rule()
     def an_answer_is_lost(self) -> None:
@@ -164,10 +189,6 @@ class OutboxMachine(RuleBasedStateMachine):
         rows = self.convex.rows[run_id]
         start = data.draw(st.integers(0, len(rows) - 1))
         self.convex._fold(1, run_id, rows[start : start + 64])
-
-    @rule(ahead_s=st.floats(-86_400.0, 86_400.0))
-    def the_wall_clock_is_set(self, ahead_s: float) -> None:
-        self.wall_ahead_s = ahead_s
 
     # What always holds
 
@@ -185,7 +206,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     def everything_arrives(self) -> None:
         """All processes are gone, Convex is well: a few sweeps later nothing waits any more."""
-        self.convex.before.clear()
+        self.convex.busy_after = None
         self.convex.after.clear()
         for journal in list(_OPEN):
             if journal.path.parent == self.directory:
@@ -210,8 +231,8 @@ def test_whatever_happens_convex_has_each_record_once_and_in_order() -> None:
     run_state_machine_as_test(
         OutboxMachine,
         settings=settings(
-            max_examples=60,
-            stateful_step_count=40,
+            max_examples=100,
+            stateful_step_count=60,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],
         ),
