@@ -8,6 +8,9 @@ const REGISTERED =
   "ExportNamedDeclaration > VariableDeclaration > VariableDeclarator > " +
   "CallExpression[callee.name=/^(?!custom)\\w*(query|mutation|action)$/i] > ObjectExpression";
 
+/** The plugin's functions for other people's projects. */
+const READY = "plugins/livekit-plugins-convex/livekit/plugins/convex/functions/*.ts";
+
 /** `by_a_and_b` for an index on `a` and `b`. */
 const indexNames = {
   meta: { type: "problem", messages: { name: "The index lists its fields: {{expected}}." } },
@@ -29,7 +32,9 @@ export default defineConfig([
     ".tools/",
     "convex/_generated/",
     "plugins/convex-local/test/fixtures/",
-    "plugins/livekit-plugins-convex/",
+    // A project without the file that is copied into it; tests/contract/test_ready_functions.py
+    // checks it with that.
+    "examples/",
   ]),
   {
     files: ["**/*.ts"],
@@ -38,7 +43,7 @@ export default defineConfig([
       parserOptions: {
         projectService: {
           // Part of tests/tsconfig.json, which the service does not find from where they lie.
-          allowDefaultProject: ["vitest.config.ts", "scripts/*.ts"],
+          allowDefaultProject: ["vitest.config.ts", "scripts/*.ts", READY],
           defaultProject: "tests/tsconfig.json",
         },
         tsconfigRootDir: import.meta.dirname,
@@ -72,7 +77,7 @@ export default defineConfig([
     rules: { "@typescript-eslint/no-non-null-assertion": "off" },
   },
   {
-    files: ["convex/**/*.ts"],
+    files: ["convex/**/*.ts", READY],
     extends: [convexPlugin.configs.recommended],
     plugins: { jsdoc, school: { rules: { "index-names": indexNames } } },
     rules: {
@@ -131,8 +136,9 @@ export default defineConfig([
   },
   {
     // auth.config.ts is evaluated alone, without the typed `env` of _generated/server; functions.ts
-    // compares with the issuer it names. What else a deployment is told, environment.ts reads.
-    files: ["convex/auth.config.ts", "convex/functions.ts", "convex/model/environment.ts"],
+    // and the plugin's functions compare with the issuer it names. What else a deployment is told,
+    // environment.ts reads.
+    files: ["convex/auth.config.ts", "convex/functions.ts", "convex/model/environment.ts", READY],
     rules: { "@convex-dev/no-process-env": "off" },
   },
 ]);

@@ -37,8 +37,29 @@ def convex_side() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def validators(convex_side: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The object validator of each kind of record."""
-    kinds = convex_side["record"]["value"]
+    return by_kind(convex_side["record"])
+
+
+@pytest.fixture(scope="module")
+def ready(convex_side: dict[str, Any]) -> dict[str, Any]:
+    """The same of the functions that the plugin brings for other people's projects."""
+    ready = convex_side["ready"]
+    assert isinstance(ready, dict)
+    return ready
+
+
+def by_kind(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    kinds = record["value"]
     return {kind["value"]["kind"]["fieldType"]["value"]: kind["value"] for kind in kinds}
+
+
+def as_convex_exports(record: type[Record]) -> dict[str, Any]:
+    """The object validator of a kind of record, with what every record has."""
+    return {
+        **python_shape(record),
+        "kind": {"fieldType": {"type": "literal", "value": kind_of(record)}, "optional": False},
+        "seq": {"fieldType": {"type": "number"}, "optional": False},
+    }
 
 
 def python_shape(struct: type[Wire]) -> dict[str, Any]:
@@ -76,12 +97,21 @@ def python_type(name: str, annotation: Any) -> dict[str, Any]:
 def test_every_field_of_a_kind_is_what_convex_validates(
     record: type[Record], validators: dict[str, dict[str, Any]]
 ) -> None:
-    expected = {
-        **python_shape(record),
-        "kind": {"fieldType": {"type": "literal", "value": kind_of(record)}, "optional": False},
-        "seq": {"fieldType": {"type": "number"}, "optional": False},
-    }
-    assert validators[kind_of(record)] == expected
+    assert validators[kind_of(record)] == as_convex_exports(record)
+
+
+@pytest.mark.parametrize("record", RECORD_TYPES, ids=kind_of)
+def test_every_field_of_a_kind_is_what_the_ready_functions_validate(
+    record: type[Record], ready: dict[str, Any]
+) -> None:
+    assert by_kind(ready["record"])[kind_of(record)] == as_convex_exports(record)
+
+
+def test_the_ready_functions_know_the_plugins_kinds_limits_and_codes(ready: dict[str, Any]) -> None:
+    assert set(by_kind(ready["record"])) == {kind_of(record) for record in RECORD_TYPES}
+    assert ready["limits"] == {name: getattr(limits, name) for name in ready["limits"]}
+    assert set(ready["permanentCodes"]) == limits.PERMANENT_CODES
+    assert ready["recordVersions"][-1] == limits.RECORD_VERSION
 
 
 def test_both_sides_know_the_same_kinds(validators: dict[str, dict[str, Any]]) -> None:

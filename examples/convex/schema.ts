@@ -1,0 +1,4 @@
+import { defineSchema } from "convex/server";
+import { sessionTables } from "./sessions";
+
+export default defineSchema({ ...sessionTables });
