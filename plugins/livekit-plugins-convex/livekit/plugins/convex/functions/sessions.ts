@@ -355,7 +355,7 @@ type Event = Doc<"agentEvents">["event"];
 const query = queryGeneric as QueryBuilder<DataModel, "public">;
 const mutation = mutationGeneric as MutationBuilder<DataModel, "public">;
 
-/** Rows in one page of a reader: a tool call may be 130 KiB, and one answer holds at most 8 MiB. */
+/** Rows in one page of a reader: a tool call may be 130 KiB, and one answer holds at most 16 MiB. */
 const MAX_PAGE_ROWS = 50;
 
 /** Provisional rows looked through for one message, the newest of the run. A turn has a handful. */
