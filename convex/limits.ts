@@ -64,7 +64,7 @@ export const SCHOOL = {
   leaseMs: 10 * 60_000,
   /** Events in one call of `analytics:track`. */
   maxEvents: 100,
-  /** Events in one page: a tool call may be 130 KiB, and one answer holds at most 8 MiB. */
+  /** Events in one page: a tool call may be 130 KiB, and one answer holds at most 16 MiB. */
   maxPageEvents: 50,
   /** Rows that one page of an erasure deletes, and the bytes after which it deletes no further. */
   maxRowsRemoved: 200,
@@ -74,7 +74,7 @@ export const SCHOOL = {
   /** Rows in one page of `students:exportData`, and their bytes but for the last. */
   maxRowsExported: 100,
   maxBytesExported: 4 * 1_048_576,
-  /** Rows in one page of a list of people, whatever the caller asks for. */
+  /** Rows in one page of a list, whatever the caller asks for. */
   maxPageItems: 200,
   /** An invitation that nobody accepted is worth nothing after this. */
   invitationMs: 14 * 24 * 60 * 60_000,

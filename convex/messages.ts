@@ -6,11 +6,9 @@ import { paginationOptsValidator, paginationResultValidator } from "convex/serve
 import { v } from "convex/values";
 import { studentQuery } from "./functions";
 import { toMessage } from "./model/messages";
+import { emptyPage, pageOf } from "./model/pages";
 import { findSession } from "./model/sessions";
 import { vMessage } from "./validators";
-
-/** Rows in one page, whatever the caller asks for. */
-const MAX_PAGE_ITEMS = 200;
 
 /**
  * A page of a session's messages, in the order in which they were said; at most 200 a page.
@@ -25,14 +23,13 @@ export const list = studentQuery({
   returns: paginationResultValidator(vMessage),
   handler: async (ctx, { sessionKey, paginationOpts }) => {
     const session = await findSession(ctx, ctx.about, sessionKey);
-    if (session === null) return { page: [], isDone: true, continueCursor: "" };
-    const numItems = Math.min(paginationOpts.numItems, MAX_PAGE_ITEMS);
+    if (session === null) return emptyPage();
     const result = await ctx.db
       .query("messages")
       .withIndex("by_sessionId_and_runStartedAt_and_createdAt_and_seq", (q) =>
         q.eq("sessionId", session._id),
       )
-      .paginate({ ...paginationOpts, numItems });
+      .paginate(pageOf(paginationOpts));
     return { ...result, page: result.page.map(toMessage) };
   },
 });

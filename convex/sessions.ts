@@ -27,8 +27,9 @@ import { vRecord, vSession, vSessionSummary } from "./validators";
  * @param records - At most 64, ascending `seq`; instants in milliseconds since the epoch.
  * @returns The highest `seq` now folded, -1 if none.
  * @throws ConvexError `{ code: "gap", expected }` if a `seq` is missing; one of `PERMANENT_CODES`
- *   with `seq` and `field` for a record that can never be accepted; `version_unsupported`,
- *   `too_many_records`, `unauthenticated`, `forbidden`.
+ *   with `seq` and `field` for a record that can never be accepted, without `seq` for a `runId` over
+ *   1 KiB; `invalid_value` for an empty one; `version_unsupported`, `too_many_records`, `erased`,
+ *   `unauthenticated`, `forbidden`.
  */
 export const record = agentMutation({
   args: { version: v.number(), runId: v.string(), records: v.array(vRecord) },

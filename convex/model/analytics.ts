@@ -9,6 +9,7 @@ import type { QueryCtx } from "../_generated/server";
 import { SCHOOL } from "../limits";
 import { checkDays } from "./fields";
 import { addHistogram, emptyHistogram, percentile, totalOf } from "./histogram";
+import { pageOf } from "./pages";
 
 /** A stretch of days of the school, or of one lesson. */
 export type DayRange = { from: string; to: string; lessonId?: Id<"lessons"> | undefined };
@@ -66,7 +67,7 @@ export async function listEvents(
       q.eq("eventType", eventType).gte("createdAt", from).lt("createdAt", to),
     )
     .order("desc")
-    .paginate({ ...options, numItems: Math.min(options.numItems, SCHOOL.maxPageEvents) });
+    .paginate(pageOf(options, SCHOOL.maxPageEvents));
   return { ...result, page: result.page.map(toEvent) };
 }
 

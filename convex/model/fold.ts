@@ -17,6 +17,7 @@ import { checkRecord } from "./checks";
 import { refuseErased } from "./erasures";
 import { countError } from "./errorKinds";
 import { foldEvent, foldToolCall } from "./events";
+import { checkName } from "./fields";
 import { foldMessage, foldTranscript } from "./messages";
 import { findRun, joinNamedSession, joinOwnSession, openRun, recordsAfter } from "./runs";
 import type { JoinedRun } from "./runs";
@@ -47,6 +48,7 @@ type Fold = {
 export async function foldBatch(ctx: MutationCtx, caller: Caller, batch: Batch): Promise<number> {
   const { version, runId, records } = batch;
   requireVersion(version);
+  checkName("runId", runId);
   if (records.length > MAX_BATCH_RECORDS) {
     fail({
       code: "too_many_records",

@@ -110,6 +110,25 @@ def test_emoji_and_right_to_left_text_are_text(convex_local: LocalDeployment) ->
     assert answer["status"] == "success"
 
 
+@pytest.mark.parametrize(
+    ("field", "code", "limit"),
+    [("text", "text_too_long", 65_536), ("itemId", "field_too_long", 1_024)],
+)
+def test_what_would_make_a_document_of_1_mib_is_over_our_own_limits(
+    convex_local: LocalDeployment, field: str, code: str, limit: int
+) -> None:
+    _, answer = call(convex_local, "sessions:record", batch(**{field: "a" * 1_048_576}))
+
+    assert answer["errorData"] == {
+        "code": code,
+        "message": f"sessions:record: record 0 (message): {field} is 1048576 bytes; "
+        f"the limit is {limit}",
+        "seq": 0,
+        "field": field,
+        "limit": limit,
+    }
+
+
 def test_a_call_over_the_servers_limit_is_refused_whole(convex_local: LocalDeployment) -> None:
     status, _ = call(convex_local, "sessions:record", batch(text="a" * (17 * 1_048_576)))
 

@@ -236,6 +236,25 @@ describe("messages:list", () => {
     expect([page.length, isDone]).toEqual([200, false]);
   });
 
+  test.each([0, -1, 0.5, Number.NaN])("gives no page of %d rows", async (numItems) => {
+    const t = deployment();
+    const { studentId } = await seed(t);
+    const agent = agentOf(t, studentId);
+    await record(agent, "run_a", [started(0, 0, "s1"), message(1, 1, "i1", "Hello")]);
+    const paginationOpts = { numItems, cursor: null };
+
+    for (const call of [
+      agent.query(api.messages.list, { sessionKey: "s1", paginationOpts }),
+      agent.query(api.sessions.list, { paginationOpts }),
+    ]) {
+      expect(await refusal(call)).toMatchObject({
+        code: "number_out_of_range",
+        field: "paginationOpts.numItems",
+        limit: 1,
+      });
+    }
+  });
+
   test("is empty, and sessions:get null, while there is no such session", async () => {
     const t = deployment();
     const agent = agentOf(t, (await seed(t)).studentId);

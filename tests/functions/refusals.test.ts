@@ -229,6 +229,24 @@ describe("a record that can never be accepted", () => {
   });
 });
 
+test.each([
+  ["field_too_long", MAX_NAME_BYTES, TOO_LONG_NAME],
+  // Of a document of 1 MiB, which Convex keeps for nobody.
+  ["field_too_long", MAX_NAME_BYTES, "r".repeat(1_048_576)],
+  ["invalid_value", undefined, ""],
+])("the run's id: %s, limit %s", async (code, limit, runId) => {
+  const t = deployment();
+  const agent = agentOf(t, (await seed(t)).studentId);
+  const before = await dump(t);
+
+  const error = await refusal(record(agent, runId, [started(0, 0, "s1")]));
+
+  expect(error).toMatchObject({ code, field: "runId", ...(limit === undefined ? {} : { limit }) });
+  // It is of no one record, so that a worker holds its journal.
+  expect(error).not.toHaveProperty("seq");
+  expect(await dump(t)).toEqual(before);
+});
+
 describe("a call that may succeed later", () => {
   test("65 records: too_many_records", async () => {
     const t = deployment();
