@@ -34,7 +34,6 @@ export const ERASED = "erased";
 export const CALL_CODES = [
   "not_found",
   "already_exists",
-  "still_in_use",
   "invalid_value",
   "invitation_invalid",
   "not_configured",

@@ -143,6 +143,18 @@ def test_every_code_is_explained_with_its_kind() -> None:
     assert told == {code: kind for kind, codes in load_project().codes.items() for code in codes}
 
 
+def test_every_code_is_thrown_by_a_function_and_expected_by_a_test() -> None:
+    codes = set().union(*load_project().codes.values())
+    functions = [path for path in (ROOT / "convex").rglob("*.ts") if path.name != "errors.ts"]
+    tests = [*(ROOT / "tests/functions").glob("*.test.ts"), *(ROOT / "tests/contract").glob("*.py")]
+    thrown = "\n".join(path.read_text() for path in functions)
+    expected = "\n".join(path.read_text() for path in tests)
+
+    # `erased` is thrown by its constant.
+    assert {code for code in codes - {"erased"} if f'"{code}"' not in thrown} == set()
+    assert {code for code in codes if not re.search(f"[\"'`]{code}[\"'`]", expected)} == set()
+
+
 def test_every_variable_of_the_deployment_is_explained() -> None:
     """Those that the functions read; the agent's two stand in auth.config.ts."""
     files = [path for path in (ROOT / "convex").rglob("*.ts") if "_generated" not in path.parts]
