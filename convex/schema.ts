@@ -82,8 +82,9 @@ export default defineSchema({
     .index("by_userId_and_studentId", ["userId", "studentId"])
     .index("by_studentId", ["studentId"]),
 
-  // Written by the school and, `totals` alone, when a session is settled: rarely and not by the
-  // fold, since `sessions:plan` reads the preferences and shall not rerun for what the agent writes.
+  // Written by the school, `preferences` also by the student and `totals` when a session is settled:
+  // rarely and not by the fold, since `sessions:plan` reads the preferences and shall not rerun for
+  // what the agent writes.
   // Read by the agent at the start of a lesson, and by the student's and the teacher's pages. A row
   // stays until the student is erased.
   students: defineTable({
@@ -118,8 +119,8 @@ export default defineSchema({
     published: v.boolean(),
   }).index("by_slug", ["slug"]),
 
-  // An order of lessons. Written by teachers. Read to say what comes next. A row stays until a
-  // teacher deletes it, its lessons with it or not.
+  // An order of lessons. Written by teachers. Read by teachers, and to say what comes next. A row
+  // stays until a teacher deletes it, its lessons with it or not.
   courses: defineTable({
     slug: v.string(),
     title: v.string(),
@@ -128,8 +129,9 @@ export default defineSchema({
     published: v.boolean(),
   }).index("by_slug", ["slug"]),
 
-  // Written by teachers, by hand or by import. Read by the agent for the lesson it teaches. A row
-  // stays until a teacher deletes it; sessions that point to it go on without.
+  // Written by teachers, by hand or by import. Read by the agent for the lesson it teaches, and by
+  // the student's and the teacher's pages. A row stays until a teacher deletes it; sessions that
+  // point to it go on without.
   lessons: defineTable({
     /** Stable name in imports and seeds. */
     slug: v.optional(v.string()),
@@ -163,8 +165,9 @@ export default defineSchema({
   }),
 
   // One row per lesson held. Written by the fold, when a session starts, is resumed, ends or is
-  // superseded: never per message, so that lists of sessions rerun seldom. Read by the student, the
-  // agent and the fold. A row goes with the student's data.
+  // superseded: never per message, so that lists of sessions rerun seldom; `settleDueAt` also by
+  // `settle`. Read by the student, those who may see them, the agent and the fold. A row goes with
+  // the student's data; a guest's go together, when retention says so.
   //
   // `status`, `endedAt`, `endReason` and `provisionalEnd` follow from the facts beside them and from
   // the student's runs (model/sessionState.ts), whatever the order in which those arrived.
@@ -234,7 +237,8 @@ export default defineSchema({
     .index("by_guest", ["guest"]),
 
   // One row per session, with what changes all the time while it runs. Written by the fold in the
-  // mutation that writes the rows it counts. Read for one session, by no list. Goes with the session.
+  // mutation that writes the rows it counts; the lease also by the cron that ends sessions. Read for
+  // one session, by no list. Goes with the session.
   sessionLive: defineTable({
     sessionId: v.id("sessions"),
     ...studentOrGuest,
@@ -285,8 +289,9 @@ export default defineSchema({
     .index("by_guest", ["guest"]),
 
   // One row per chat item, and one per transcript that no item contains yet (`provisional`).
-  // Written by the fold alone. Read by the student and the agent, a page at a time. Provisional rows
-  // go when their message comes; all go with the student's data.
+  // Written by the fold alone. Read by the student, those who may see them and the agent, a page at a
+  // time. Provisional rows go when their message comes; all go with the student's data, or earlier
+  // when retention says so.
   messages: defineTable({
     sessionId: v.id("sessions"),
     ...studentOrGuest,
@@ -337,8 +342,9 @@ export default defineSchema({
     .index("by_studentId_and_lessonId", ["studentId", "lessonId"])
     .index("by_studentId_and_status", ["studentId", "status"]),
 
-  // One row per error that Emma noted. Written by the fold. Read by the student, the teacher and the
-  // agent: which errors keep coming back, which were overcome. Goes with the student's data.
+  // One row per error that Emma noted. Written by the fold. Read by the student, those who may see
+  // them and the agent: which errors keep coming back, which were overcome. Goes with the student's
+  // data, or earlier when retention says so.
   corrections: defineTable({
     sessionId: v.id("sessions"),
     ...studentOrGuest,
@@ -360,8 +366,8 @@ export default defineSchema({
     .index("by_studentId_and_errorType_and_createdAt", ["studentId", "errorType", "createdAt"])
     .index("by_guest", ["guest"]),
 
-  // One row per answer to an exercise. Written by the fold. Read by the student and the teacher.
-  // Goes with the student's data.
+  // One row per answer to an exercise. Written by the fold. Read by the student and those who may
+  // see them. Goes with the student's data, or earlier when retention says so.
   exerciseResults: defineTable({
     sessionId: v.id("sessions"),
     ...studentOrGuest,
@@ -465,8 +471,9 @@ export default defineSchema({
 
   // Tool calls, handoffs, errors and, where recorded, states of sessions, each exactly once, written
   // by the fold, which finds a call by its record when its result comes; and telemetry, which may
-  // miss some, written by `analytics:track`. Read by analysis by type and time. A tool's
-  // arguments may hold what a student said: rows go with the student's data.
+  // miss some, written by `analytics:track`. Read by administrators, by type and time. A tool's
+  // arguments may hold what a student said: rows go with the student's data, or earlier when
+  // retention says so.
   analyticsEvents: defineTable({
     eventType: vEventType,
     createdAt: v.number(),
