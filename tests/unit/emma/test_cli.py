@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 from pathlib import Path
@@ -69,8 +70,30 @@ def test_help_names_every_command(
 ) -> None:
     assert run(monkeypatch, "--help") == 0
     shown = capsys.readouterr().out
-    for command in ("dev", "start", "console", "connect", "demo", "keys", "doctor", "outbox"):
-        assert f" {command} " in shown
+    told = set(re.findall(r"^│ ([a-z][a-z-]*)  ", shown, re.MULTILINE))
+    worker = {"dev", "start", "console", "connect", "demo"}
+    school = {"import-lessons", "seed", "erase", "export"}
+    assert told == {*worker, *school, "keys", "doctor", "outbox"}
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("import-lessons", ["FILE", "lessons/README.md", "all or nothing"]),
+        ("seed", ["demo's student and lesson"]),
+        ("erase", ["STUDENT_ID", "--yes", "receipt"]),
+        ("export", ["STUDENT_ID", "--format", "jsonl|csv|xapi", "--output"]),
+    ],
+)
+def test_a_command_of_the_school_says_what_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    words: list[str],
+) -> None:
+    assert run(monkeypatch, command, "--help") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert [word for word in (*words, "CONVEX_ADMIN_KEY") if word not in shown] == []
 
 
 def test_start_without_a_deployment_refuses(
