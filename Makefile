@@ -2,7 +2,7 @@
 PYTHON ?= python3
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-python test-functions check fix bench-freeze bench-queries codegen check-docker verify lock clean .node .python
+.PHONY: help setup demo demo-crash dev test test-python test-functions check fix chaos bench bench-freeze bench-queries codegen check-docker verify lock clean .node .python
 
 export PATH := $(CURDIR)/.tools/bin:$(CURDIR)/.venv/bin:$(PATH)
 
@@ -15,6 +15,9 @@ setup: ## Install what everything needs into .venv, .tools and node_modules
 demo: setup ## Hold a short lesson with real audio on this machine: no key, no account, no internet
 	@python -m emma_agent demo
 
+demo-crash: setup ## Kill the worker in the middle of a sentence, start it again, and show that nothing is missing
+	@python -m emma_agent demo --crash
+
 dev: setup ## Run the tutor's worker for development (embedded Convex unless CONVEX_URL is set)
 	@python -m emma_agent dev
 
@@ -24,19 +27,26 @@ test-functions: .node ## Run the tests of convex/ and convex-local
 	@npm test --silent
 
 test-python: setup ## Run the Python tests: unit, contract, crash and end to end
-	@python -m pytest -m "not deployment"
+	@# Most of an end-to-end test is waiting in real time, so three share two cores; a file stays whole.
+	@python -m pytest -m "not deployment" -n 3 --dist loadfile
 
 check: .python .node ## Lint, types, import direction: ruff, mypy, import-linter, tsc, eslint
 	ruff check .
 	ruff format --check .
 	mypy -p emma_agent -p livekit.plugins.convex
-	mypy scripts/*.py benchmarks/*.py tests
+	mypy scripts/*.py benchmarks examples/*.py tests
 	lint-imports
 	npm run check --silent
 
 fix: .python ## Format the Python code and mend what ruff can mend
 	ruff check --fix .
 	ruff format .
+
+chaos: setup ## Break everything on purpose, with real workers and real kills: sent, stored, lost, doubled, reordered
+	@python -m tests.chaos
+
+bench: setup ## Measure what recording costs and keeps, beside what people use today
+	@python -m benchmarks.outbox
 
 bench-freeze: setup ## Measure how long the official Python client stops the event loop, beside ours
 	@python benchmarks/official_client_freeze.py

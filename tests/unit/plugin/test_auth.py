@@ -200,7 +200,9 @@ def foreign_keys() -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize(("fault", "value"), foreign_keys().items())
+@pytest.mark.parametrize(
+    ("fault", "value"), [pytest.param(*each, id=each[0]) for each in foreign_keys().items()]
+)
 def test_wrong_key_is_named_with_its_fault_and_never_shown(fault: str, value: str) -> None:
     with pytest.raises(convex.ConfigurationError) as caught:
         convex.AgentKey.from_env({"CONVEX_AGENT_KEY": value})
