@@ -3,10 +3,11 @@ import { defineConfig, globalIgnores } from "eslint/config";
 import jsdoc from "eslint-plugin-jsdoc";
 import tseslint from "typescript-eslint";
 
-/** An exported function of Convex, whichever builder registers it. */
+/** A function of Convex, whichever builder registers it, exported at once or later. */
+const BUILDER = "/^(?!custom)\\w*(query|mutation|action)$/i";
 const REGISTERED =
-  "ExportNamedDeclaration > VariableDeclaration > VariableDeclarator > " +
-  "CallExpression[callee.name=/^(?!custom)\\w*(query|mutation|action)$/i] > ObjectExpression";
+  ":matches(Program, ExportNamedDeclaration) > VariableDeclaration > VariableDeclarator > " +
+  `CallExpression:matches([callee.name=${BUILDER}], [callee.property.name=${BUILDER}])`;
 
 /** The plugin's functions for other people's projects. */
 const READY = "plugins/livekit-plugins-convex/livekit/plugins/convex/functions/*.ts";
@@ -94,11 +95,15 @@ export default defineConfig([
           message: "Say what it is: v.any() lets everything through.",
         },
         {
-          selector: `${REGISTERED}:not(:has(> Property[key.name="args"]))`,
+          selector: `${REGISTERED}:not(:has(> ObjectExpression))`,
+          message: "A registered function is described in place, with `args` and `returns`.",
+        },
+        {
+          selector: `${REGISTERED} > ObjectExpression:not(:has(> Property[key.name="args"]))`,
           message: "A registered function has `args`.",
         },
         {
-          selector: `${REGISTERED}:not(:has(> Property[key.name="returns"]))`,
+          selector: `${REGISTERED} > ObjectExpression:not(:has(> Property[key.name="returns"]))`,
           message: "A registered function has `returns`.",
         },
       ],
