@@ -74,7 +74,7 @@ def export(
     rows = chain([next(rows)], rows)
     statements = Statements(student_id, administrator.url)
     if output is None:
-        _write(sys.stdout, rows, form=form, statements=statements)
+        _write_out(rows, form=form, statements=statements)
         return []
     try:
         output.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
@@ -87,6 +87,21 @@ def export(
     except OSError as error:
         raise CallError(
             [f"{output}: {error.strerror}; give --output a directory that you may write."]
+        ) from None
+
+
+def _write_out(rows: Iterable[Row], *, form: Format, statements: Statements) -> None:
+    try:
+        _write(sys.stdout, rows, form=form, statements=statements)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has enough; the command line ends without a word.
+        raise
+    except OSError as error:
+        # What is still in the buffer would fail once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise CallError(
+            [f"the standard output: {error.strerror}; give a directory with --output."]
         ) from None
 
 

@@ -280,7 +280,7 @@ def seed_demo(school: Administrator) -> list[str]:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise CallError([f"{path.name}: is not UTF-8 text (byte {error.start})."]) from None
     except OSError as error:

@@ -83,6 +83,13 @@ def test_a_file_that_is_no_text_is_one_line(
     assert capsys.readouterr().err == "photo.json: is not UTF-8 text (byte 1).\n"
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(command: Command, tmp_path: Path) -> None:
+    """As editors on Windows write it."""
+    marked = tmp_path / "mine.json"
+    marked.write_bytes(b"\xef\xbb\xbf{}")
+    assert command("import-lessons", str(marked)) == 0
+
+
 def test_a_file_that_is_not_there_is_refused_before_anything_is_asked(command: Command) -> None:
     assert command("import-lessons", "/nonexistent.json") == 2
 

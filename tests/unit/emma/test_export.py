@@ -171,6 +171,16 @@ def test_a_directory_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     assert len(refused.value.problems) == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
+def test_a_standard_output_that_is_full_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(CallError, match="the standard output: No space left") as refused:
+            export(EVERYTHING, "k57", form="jsonl", output=None)
+
+    assert len(refused.value.problems) == 1
+
+
 def test_csv_needs_a_directory(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
