@@ -65,6 +65,17 @@ def test_a_command_of_the_operations_page_is_there(command: str) -> None:
                 check=True,
             )
             assert re.search(r"^AGENT_JWKS=", done.stdout, re.MULTILINE)
+        case ["python", "-m", "emma_agent", subcommand, *words]:
+            done = subprocess.run(
+                [sys.executable, "-m", "emma_agent", subcommand, "--help"],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+            )
+            options = {word for word in words if word.startswith("--")}
+            assert options <= set(re.findall(r"--[a-z-]+", done.stdout))
         case ["python", script]:
             # tests/unit/test_reset_deployment.py runs it.
             assert (ROOT / script).exists()
