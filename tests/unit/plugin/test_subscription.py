@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 import jwt
+import psutil
 import pytest
 from livekit.plugins import convex
 
@@ -253,6 +254,30 @@ async def test_subscribing_again_after_the_last_one_closed(
     for _ in range(2):
         async with client.subscribe(PLAN) as plan:
             assert await anext(plan) == {"speechRate": 1.0}
+
+
+async def test_thousands_of_updates_leave_no_tasks_and_no_sockets(
+    fake: FakeConvex, client: convex.AsyncConvexClient
+) -> None:
+    """Over one socket, over many that break, and over subscriptions that come and go."""
+    tasks, files = len(asyncio.all_tasks()), psutil.Process().num_fds()
+    count = 0
+    for _ in range(20):
+        async with client.subscribe(PLAN) as plan:
+            for _ in range(100):
+                count += 1
+                await fake.set_value(PLAN, {"speechRate": count})
+                while await anext(plan) != {"speechRate": float(count)}:
+                    pass  # the one before, which came first
+            await fake.disconnect()
+            count += 1
+            await fake.set_value(PLAN, {"speechRate": count})
+            assert await anext(plan) == {"speechRate": float(count)}
+
+    await until(lambda: fake.sockets == 0)
+    await until(lambda: len(asyncio.all_tasks()) <= tasks)
+    await until(lambda: psutil.Process().num_fds() <= files + 1)  # a kept HTTP connection
+    assert count == 2_020
 
 
 async def test_siblings_have_sockets_of_their_own(fake: FakeConvex) -> None:
