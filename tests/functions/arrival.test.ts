@@ -22,23 +22,11 @@ import {
   transcript,
   usage,
 } from "./helpers.ts";
+import { random } from "./random.ts";
+import type { Random } from "./random.ts";
 
 const ROUNDS = 12;
 const ARRIVALS_PER_ROUND = 3;
-
-type Random = { below: (n: number) => number; chance: (p: number) => boolean };
-
-/** mulberry32: small, and the same everywhere, so that a failing round can be named. */
-function random(seedOf: number): Random {
-  let state = seedOf >>> 0;
-  const next = () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let x = Math.imul(state ^ (state >>> 15), 1 | state);
-    x = (x + Math.imul(x ^ (x >>> 7), 61 | x)) ^ x;
-    return ((x ^ (x >>> 14)) >>> 0) / 4_294_967_296;
-  };
-  return { below: (n) => Math.floor(next() * n), chance: (p) => next() < p };
-}
 
 type Journals = Map<string, SessionRecord[]>;
 

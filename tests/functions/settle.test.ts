@@ -8,6 +8,7 @@ import { settleDue } from "../../convex/model/settle.ts";
 import type { SessionRecord } from "../../convex/validators.ts";
 import {
   T0,
+  addStudent,
   agentOf,
   agentOfGuest,
   contents,
@@ -17,6 +18,7 @@ import {
   message,
   record,
   resumed,
+  reviewed,
   rows,
   runEnded,
   seed,
@@ -24,6 +26,8 @@ import {
   started,
 } from "./helpers.ts";
 import type { Client, Deployment } from "./helpers.ts";
+import { random } from "./random.ts";
+import type { Random } from "./random.ts";
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -350,23 +354,12 @@ test("more sessions than a page holds are settled and rolled up page by page", a
 const ROUNDS = 16;
 const ARRIVALS_PER_ROUND = 3;
 
-type Random = { below: (n: number) => number; chance: (p: number) => boolean };
+const WHO = ["student", "guest", "unknown"] as const;
+/** Whose a run is: the student's, a guest's, or that of a student whom the school does not have. */
+type Who = (typeof WHO)[number];
+type Journals = Map<string, { who: Who; records: SessionRecord[] }>;
 
-/** mulberry32: small, and the same everywhere, so that a failing round can be named. */
-function random(seedOf: number): Random {
-  let state = seedOf >>> 0;
-  const next = () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let x = Math.imul(state ^ (state >>> 15), 1 | state);
-    x = (x + Math.imul(x ^ (x >>> 7), 61 | x)) ^ x;
-    return ((x ^ (x >>> 14)) >>> 0) / 4_294_967_296;
-  };
-  return { below: (n) => Math.floor(next() * n), chance: (p) => next() < p };
-}
-
-type Journals = Map<string, SessionRecord[]>;
-
-/** A few runs over a few sessions, minutes, leases and days apart. */
+/** A few runs over a few sessions, minutes, leases and days apart, most of them one student's. */
 function journalsOf({ below, chance }: Random, lessonIds: string[]): Journals {
   const journals: Journals = new Map();
   const pauses = [0, MINUTE, 4 * MINUTE, SCHOOL.leaseMs, 12 * MINUTE, 20 * MINUTE];
@@ -376,14 +369,16 @@ function journalsOf({ below, chance }: Random, lessonIds: string[]): Journals {
     let at = below(4) * 10 * HOUR + below(4) * 7 * MINUTE;
     const lessonId = chance(0.7) ? lessonIds[below(lessonIds.length)] : undefined;
     const named = lessonId === undefined ? {} : { lessonId };
-    const sessionKey = `s${below(3)}`;
+    const who = chance(0.8) ? "student" : (WHO[below(3)] ?? "guest");
+    // A key is one subject's: whose, the order of arrival would decide.
+    const sessionKey = who === "guest" ? "g" : `${who}_${below(3)}`;
     const lastSeenAt = T0 + at - (pauses[below(pauses.length)] ?? 0);
     const records = [
       chance(0.4)
         ? started(0, at, sessionKey, named)
         : resumed(0, at, sessionKey, chance(0.5) ? { ...named, lastSeenAt } : named),
     ];
-    const length = below(8);
+    const length = below(12);
     for (let seq = 1; seq <= length; seq++) {
       at += pauses[below(chance(0.7) ? 3 : pauses.length)] ?? 0;
       records.push(anyRecord({ below, chance }, runId, seq, at));
@@ -391,7 +386,7 @@ function journalsOf({ below, chance }: Random, lessonIds: string[]): Journals {
     if (chance(0.4)) records.push(sessionEnded(records.length, at + MINUTE, `by_${runId}`));
     if (chance(0.5)) records.push(runEnded(records.length, at + 2 * MINUTE, `done_${runId}`));
     if (chance(0.2)) records.push(message(records.length, at, `late_${runId}`, "one more"));
-    journals.set(runId, records);
+    journals.set(runId, { who, records });
   }
   return journals;
 }
@@ -402,7 +397,7 @@ function anyRecord(
   seq: number,
   at: number,
 ): SessionRecord {
-  switch (below(8)) {
+  switch (below(12)) {
     case 0:
       return make("lessonFinished", seq, at, {});
     case 1:
@@ -417,6 +412,16 @@ function anyRecord(
       return make("usage", seq, at, { models: [] });
     case 4:
       return make("setAside", seq, at, { code: "text_too_long", ofKind: "message" });
+    case 5:
+    case 6:
+    case 7:
+      // Days apart and in an order of their own, but for some that are of this moment.
+      return reviewed(
+        seq,
+        chance(0.5) ? at : below(5) * 20 * DAY,
+        ["loaf", "loaf", "loaf", "bread"][below(4)] ?? "",
+        ([1, 4, 4, 4] as const)[below(4)] ?? 4,
+      );
     default:
       // Some items are repeated, by other runs too, with other timings.
       return message(seq, at, chance(0.5) ? `item_${below(3)}` : `${runId}_${seq}`, `said ${seq}`, {
@@ -426,15 +431,15 @@ function anyRecord(
   }
 }
 
-type Arrival = { runId: string; records: SessionRecord[]; now: number };
+type Arrival = { runId: string; who: Who; records: SessionRecord[]; now: number };
 
 /** Each record when it is made. */
 function punctual(journals: Journals): Arrival[] {
-  const arrivals = [...journals].flatMap(([runId, records]) => {
+  const arrivals = [...journals].flatMap(([runId, { who, records }]) => {
     let now = 0;
     return records.map((one) => {
       now = Math.max(now, one.createdAt);
-      return { runId, records: [one], now };
+      return { runId, who, records: [one], now };
     });
   });
   return arrivals.sort((a, b) => a.now - b.now);
@@ -442,7 +447,7 @@ function punctual(journals: Journals): Arrival[] {
 
 /** Batches of all journals in one order that keeps each run's own, days after they were made. */
 function late(journals: Journals, { below }: Random): Arrival[] {
-  const left = [...journals].map(([runId, records]) => ({ runId, records, at: 0 }));
+  const left = [...journals].map(([runId, journal]) => ({ runId, ...journal, at: 0 }));
   const arrivals: Arrival[] = [];
   while (left.length > 0) {
     const i = below(left.length);
@@ -451,6 +456,7 @@ function late(journals: Journals, { below }: Random): Arrival[] {
     const to = journal.at + 1 + below(4);
     arrivals.push({
       runId: journal.runId,
+      who: journal.who,
       records: journal.records.slice(journal.at, to),
       now: below(2) === 0 ? FAR : T0 + below(48) * HOUR,
     });
@@ -466,12 +472,19 @@ test.each(Array.from({ length: ROUNDS }, (_, round) => round))(
     let expected: unknown;
     for (let n = 0; n <= ARRIVALS_PER_ROUND; n++) {
       const { t, agent, lessonId, otherId } = await school();
+      const goneId = await addStudent(t);
+      await t.run(async (ctx) => ctx.db.delete(goneId));
+      const agents: Record<Who, Client> = {
+        student: agent,
+        guest: agentOfGuest(t, "g"),
+        unknown: agentOf(t, goneId),
+      };
       const journals = journalsOf(random(round), [lessonId, otherId]);
       const chances = random(round * 100 + n);
       const arrivals = n === 0 ? punctual(journals) : late(journals, chances);
-      for (const { runId, records, now } of arrivals) {
+      for (const { runId, who, records, now } of arrivals) {
         if (n === 0 || chances.chance(0.3)) await settleAll(t, now);
-        await record(agent, runId, records);
+        await record(agents[who], runId, records);
         if (chances.chance(0.2)) await t.run(async (ctx) => await settleDue(ctx, now));
         if (chances.chance(0.2)) await t.run(async (ctx) => await closeExpired(ctx, now));
       }
