@@ -11,7 +11,7 @@ import { vCurrentSlide, vSlideSet } from "./lessonValidators";
 import type { SlideSet } from "./lessonValidators";
 import { noSlide, refuseFirst, slideSetProblems, togetherProblems } from "./model/lessonChecks";
 import { requireLesson, slidesOf } from "./model/lessons";
-import { findSession } from "./model/sessions";
+import { findSession, liveOf } from "./model/sessions";
 import { vSlide } from "./schoolValidators";
 
 const vLessonId = { lessonId: v.id("lessons") };
@@ -165,10 +165,7 @@ export const current = studentQuery({
   handler: async (ctx, { sessionKey }) => {
     const session = await findSession(ctx, ctx.about, sessionKey);
     if (session === null) return null;
-    const live = await ctx.db
-      .query("sessionLive")
-      .withIndex("by_sessionId", (q) => q.eq("sessionId", session._id))
-      .unique();
+    const live = await liveOf(ctx, session._id);
     const lesson =
       session.lessonId === undefined ? null : await ctx.db.get("lessons", session.lessonId);
     const slides = lesson === null ? [] : await slidesOf(ctx, lesson);

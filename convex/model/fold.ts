@@ -7,7 +7,7 @@
  *   in the records decide and nothing reads a clock.
  * @module
  */
-import type { Doc, Id } from "../_generated/dataModel";
+import type { Doc } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
 import { fail } from "../errors";
 import type { Caller } from "../functions";
@@ -22,6 +22,7 @@ import { foldMessage, foldTranscript } from "./messages";
 import { findRun, joinNamedSession, joinOwnSession, openRun, recordsAfter } from "./runs";
 import type { JoinedRun } from "./runs";
 import { isLaterEnd, leaseAfter, refreshSession, refreshSupersededBy } from "./sessionState";
+import { requireLive } from "./sessions";
 import { foldTutoring } from "./tutoring";
 import { addUsage } from "./usage";
 
@@ -218,22 +219,13 @@ async function joinedRun(
     fold.joined = true;
   }
   if (!isJoined(run)) throw new Error("the run carries no session");
-  fold.live ??= await liveRow(ctx, run.sessionId);
+  fold.live ??= await requireLive(ctx, run.sessionId);
   fold.live.lastRecordAt = Math.max(fold.live.lastRecordAt, record.createdAt);
   return { run, live: fold.live };
 }
 
 function isJoined(run: Doc<"sessionRuns">): run is JoinedRun {
   return run.sessionId !== undefined && run.startedAt !== undefined;
-}
-
-async function liveRow(ctx: MutationCtx, sessionId: Id<"sessions">): Promise<Doc<"sessionLive">> {
-  const live = await ctx.db
-    .query("sessionLive")
-    .withIndex("by_sessionId", (q) => q.eq("sessionId", sessionId))
-    .unique();
-  if (live === null) throw new Error("a session without its sessionLive row");
-  return live;
 }
 
 async function announceEnd(

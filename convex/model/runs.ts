@@ -8,6 +8,7 @@ import { fail } from "../errors";
 import type { Caller } from "../functions";
 import { SCHOOL } from "../limits";
 import { emptyHistogram } from "./histogram";
+import { sessionOfKey } from "./sessions";
 import { addStudied } from "./studied";
 import type { Place, RecordOf, SessionRecord } from "../validators";
 
@@ -163,10 +164,7 @@ async function sessionFor(
   wanted: string,
 ): Promise<{ sessionKey: string; session: Doc<"sessions"> | null }> {
   for (const sessionKey of new Set([wanted, ownKey(run), run.runId])) {
-    const session = await ctx.db
-      .query("sessions")
-      .withIndex("by_sessionKey", (q) => q.eq("sessionKey", sessionKey))
-      .unique();
+    const session = await sessionOfKey(ctx, sessionKey);
     // All rows of a session tell of one student: the token's subject alone does not say whether
     // that student existed when the session was made.
     const own = session?.subject === run.subject && session.studentId === run.studentId;

@@ -24,6 +24,7 @@ import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
 import { SCHOOL } from "../limits";
 import type { End } from "../validators";
+import { requireLive } from "./sessions";
 
 /** The reason of an end that nobody announced: the student began another session. */
 export const SUPERSEDED = "superseded";
@@ -93,11 +94,7 @@ export async function refreshSession(
 ): Promise<void> {
   const session = await ctx.db.get("sessions", sessionId);
   if (session === null) return;
-  const live = await ctx.db
-    .query("sessionLive")
-    .withIndex("by_sessionId", (q) => q.eq("sessionId", sessionId))
-    .unique();
-  if (live === null) throw new Error("a session without its sessionLive row");
+  const live = await requireLive(ctx, sessionId);
   const lastRun = await ctx.db
     .query("sessionRuns")
     .withIndex("by_runId", (q) => q.eq("runId", session.lastRunId))

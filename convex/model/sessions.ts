@@ -3,13 +3,24 @@
  * @module
  */
 import type { PaginationOptions, PaginationResult } from "convex/server";
-import type { Doc } from "../_generated/dataModel";
+import type { Doc, Id } from "../_generated/dataModel";
 import type { QueryCtx } from "../_generated/server";
 import { fail } from "../errors";
 import { maySee } from "../functions";
 import type { About } from "../functions";
 import { pageOf } from "./pages";
 import type { Session, SessionSummary } from "../validators";
+
+/** The session of that key, whosever it is. */
+export async function sessionOfKey(
+  ctx: QueryCtx,
+  sessionKey: string,
+): Promise<Doc<"sessions"> | null> {
+  return await ctx.db
+    .query("sessions")
+    .withIndex("by_sessionKey", (q) => q.eq("sessionKey", sessionKey))
+    .unique();
+}
 
 /**
  * The session of that key, or null before its first record is folded.
@@ -21,10 +32,7 @@ export async function findSession(
   about: About,
   sessionKey: string,
 ): Promise<Doc<"sessions"> | null> {
-  const session = await ctx.db
-    .query("sessions")
-    .withIndex("by_sessionKey", (q) => q.eq("sessionKey", sessionKey))
-    .unique();
+  const session = await sessionOfKey(ctx, sessionKey);
   if (session !== null && !maySee(about, session)) {
     fail({ code: "forbidden", message: "The session belongs to somebody else." });
   }
@@ -66,12 +74,30 @@ function toSummary(session: Doc<"sessions">): SessionSummary {
   };
 }
 
+/** What changes all the time while the session runs. */
+export async function liveOf(
+  ctx: QueryCtx,
+  sessionId: Id<"sessions">,
+): Promise<Doc<"sessionLive"> | null> {
+  return await ctx.db
+    .query("sessionLive")
+    .withIndex("by_sessionId", (q) => q.eq("sessionId", sessionId))
+    .unique();
+}
+
+/** As `liveOf`; the fold makes the row with the session. */
+export async function requireLive(
+  ctx: QueryCtx,
+  sessionId: Id<"sessions">,
+): Promise<Doc<"sessionLive">> {
+  const live = await liveOf(ctx, sessionId);
+  if (live === null) throw new Error("a session without its sessionLive row");
+  return live;
+}
+
 /** The session with its counters. */
 export async function toSession(ctx: QueryCtx, session: Doc<"sessions">): Promise<Session> {
-  const live = await ctx.db
-    .query("sessionLive")
-    .withIndex("by_sessionId", (q) => q.eq("sessionId", session._id))
-    .unique();
+  const live = await liveOf(ctx, session._id);
   const { sessionKey, status, startedAt, endedAt, endReason, provisionalEnd, runs } = session;
   return {
     sessionKey,

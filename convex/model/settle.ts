@@ -11,6 +11,7 @@ import type { MutationCtx } from "../_generated/server";
 import type { SessionSums } from "../learningValidators";
 import { addToDay, isEmptyDay } from "./dailyStats";
 import { addDays, dayOf } from "./days";
+import { liveOf } from "./sessions";
 import { addStudied } from "./studied";
 
 /** Sessions settled in one call. */
@@ -54,10 +55,7 @@ async function contributionOf(
   session: Doc<"sessions">,
   timeZone: string,
 ): Promise<Contribution | null> {
-  const live = await ctx.db
-    .query("sessionLive")
-    .withIndex("by_sessionId", (q) => q.eq("sessionId", session._id))
-    .unique();
+  const live = await liveOf(ctx, session._id);
   const { startedAt, endedAt, lessonId } = session;
   if (live === null || endedAt === undefined) return null;
   const { messageCount, errorsDetected, errorsCorrected, latency, errorKinds } = live;

@@ -20,7 +20,7 @@ import { addDays } from "./days";
 import { checkLanguage, checkName, checkNames, checkRange, checkTimeZone } from "./fields";
 import { pageOf } from "./pages";
 import { link } from "./studentAccess";
-import { DEFAULT_PREFERENCES } from "./students";
+import { DEFAULT_PREFERENCES, toStudent } from "./students";
 
 const NO_TOTALS: Totals = { sessions: 0, durationMs: 0, messages: 0, streakDays: 0 };
 
@@ -70,19 +70,11 @@ export async function loadProfile(
 ): Promise<StudentProfile> {
   const student = await ctx.db.get("students", studentId);
   if (student === null) fail({ code: "student_unknown", message: "There is no such student." });
-  const { name, level, nativeLanguage, targetLanguage, timeZone, goals, interests } = student;
   const { reference, preferences, courseId, avatarId, totals = NO_TOTALS } = student;
   const { lastDay, streakDays } = totals;
   const stands = lastDay !== undefined && lastDay >= addDays(today, -1);
   return {
-    studentId,
-    name,
-    level,
-    nativeLanguage,
-    targetLanguage,
-    timeZone,
-    goals,
-    interests,
+    ...toStudent(student),
     ...(reference === undefined ? {} : { reference }),
     preferences,
     ...(courseId === undefined ? {} : { courseId }),

@@ -10,6 +10,7 @@ import { SCHOOL } from "../limits";
 import type { Lesson, Plan, Preferences } from "../schoolValidators";
 import { recurringErrors } from "./corrections";
 import { loadLesson } from "./lessons";
+import { liveOf } from "./sessions";
 import { wordsDue } from "./vocabulary";
 
 /** How a guest is taught, and a student of whom nothing else is known. */
@@ -58,18 +59,8 @@ export async function loadTutoringContext(
   const lesson = await loadLesson(ctx, lessonId);
   const due = await wordsDue(ctx, studentId, now, SCHOOL.maxWordsDueInContext);
   const recurring = await recurringErrors(ctx, studentId, now);
-  const { name, level, nativeLanguage, targetLanguage, timeZone, goals, interests } = student;
   return {
-    student: {
-      studentId,
-      name,
-      level,
-      nativeLanguage,
-      targetLanguage,
-      timeZone,
-      goals,
-      interests,
-    },
+    student: toStudent(student),
     preferences: student.preferences,
     lesson,
     progress: await progressOf(ctx, studentId, lesson),
@@ -81,6 +72,21 @@ export async function loadTutoringContext(
       ...(example === undefined ? {} : { example }),
     })),
     recurringErrors: recurring.slice(0, SCHOOL.maxRecurringInContext),
+  };
+}
+
+/** Who the student is, as readers see it. */
+export function toStudent(row: Doc<"students">): TutoringContext["student"] {
+  const { _id, name, level, nativeLanguage, targetLanguage, timeZone, goals, interests } = row;
+  return {
+    studentId: _id,
+    name,
+    level,
+    nativeLanguage,
+    targetLanguage,
+    timeZone,
+    goals,
+    interests,
   };
 }
 
@@ -128,10 +134,7 @@ async function lastSessionOf(
     .take(2);
   const session = latest.find(({ status }) => status !== "active");
   if (session === undefined) return null;
-  const live = await ctx.db
-    .query("sessionLive")
-    .withIndex("by_sessionId", (q) => q.eq("sessionId", session._id))
-    .unique();
+  const live = await liveOf(ctx, session._id);
   const lesson =
     session.lessonId === undefined ? null : await ctx.db.get("lessons", session.lessonId);
   return {

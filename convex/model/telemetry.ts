@@ -16,6 +16,7 @@ import {
 } from "../validators";
 import { checkCount, checkInstant, checkLength, invalid } from "./fields";
 import { guestName } from "./runs";
+import { sessionOfKey } from "./sessions";
 
 /** The fields that belong to each type. No two types have the same. */
 const FIELDS: Record<TelemetryType, string[]> = {
@@ -67,10 +68,7 @@ async function ownSession(
   caller: Caller,
   sessionKey: string,
 ): Promise<Doc<"sessions"> | null> {
-  const session = await ctx.db
-    .query("sessions")
-    .withIndex("by_sessionKey", (q) => q.eq("sessionKey", sessionKey))
-    .unique();
+  const session = await sessionOfKey(ctx, sessionKey);
   return session !== null && maySee(caller, session) ? session : null;
 }
 
