@@ -89,6 +89,25 @@ export const vSlideShownRecord = v.object({
   slide: v.number(),
 });
 
+/** The parts of a lesson, closed: a guided one has all but `conversation`. */
+export const vStep = v.union(
+  v.literal("greeting"),
+  v.literal("warm_up"),
+  v.literal("presentation"),
+  v.literal("practice"),
+  v.literal("conversation"),
+  v.literal("feedback"),
+  v.literal("farewell"),
+);
+export type Step = Infer<typeof vStep>;
+
+/** The part of the lesson that begins. */
+export const vStepEnteredRecord = v.object({
+  kind: v.literal("stepEntered"),
+  ...recordFields,
+  step: vStep,
+});
+
 /** The lesson's objectives were reached. */
 export const vLessonFinishedRecord = v.object({
   kind: v.literal("lessonFinished"),
@@ -102,6 +121,7 @@ export const vTutoringRecord = v.union(
   vWordReviewedRecord,
   vExerciseRecord,
   vSlideShownRecord,
+  vStepEnteredRecord,
   vLessonFinishedRecord,
 );
 export type TutoringRecord = Infer<typeof vTutoringRecord>;

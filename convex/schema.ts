@@ -15,6 +15,7 @@ import {
   vProgressStatus,
   vRating,
   vSeverity,
+  vStep,
   vWordState,
 } from "./learningValidators";
 import {
@@ -254,6 +255,8 @@ export default defineSchema({
     errorKinds: v.array(vErrorKind),
     /** The slide that is on, and the record that says so. */
     slide: v.optional(v.object({ slide: v.number(), from: vPlace })),
+    /** The part of the lesson that is on, and the record that says so. */
+    step: v.optional(v.object({ step: vStep, from: vPlace })),
     /** The latest `createdAt` of a record that a living run makes. */
     lastRecordAt: v.number(),
     /** While the session is active: when it is taken for dead if no further record comes. */

@@ -20,6 +20,8 @@ __all__ = [
     "Rating",
     "Severity",
     "SlideShownRecord",
+    "Step",
+    "StepEnteredRecord",
     "WordIntroducedRecord",
     "WordReviewedRecord",
 ]
@@ -47,6 +49,17 @@ Severity = Literal["minor", "moderate", "major"]
 
 Rating = Literal[1, 2, 3, 4]
 """1 again, 2 hard, 3 good, 4 easy, as FSRS rates."""
+
+Step = Literal[
+    "greeting",
+    "warm_up",
+    "presentation",
+    "practice",
+    "conversation",
+    "feedback",
+    "farewell",
+]
+"""The parts of a lesson, closed; which of them a lesson has is in `steps.py`."""
 
 # Nobody waits for these; they share the request of the next message.
 _WITH_THE_NEXT_S: Final = 15.0
@@ -109,6 +122,12 @@ class SlideShownRecord(Record, tag="slideShown", frozen=True, kw_only=True):
     slide: int
 
 
+class StepEnteredRecord(Record, tag="stepEntered", frozen=True, kw_only=True):
+    """The part of the lesson that begins now."""
+
+    step: Step
+
+
 class LessonFinishedRecord(Record, tag="lessonFinished", frozen=True, kw_only=True):
     """The lesson's objectives were reached; the talk may go on."""
 
@@ -119,5 +138,6 @@ TUTOR_RECORD_TYPES: tuple[type[Record], ...] = (
     WordReviewedRecord,
     ExerciseRecord,
     SlideShownRecord,
+    StepEnteredRecord,
     LessonFinishedRecord,
 )

@@ -223,6 +223,7 @@ export function checkRecord(record: SessionRecord): void {
     case "slideShown":
       check.index("slide", record.slide, SCHOOL.maxSlides);
       return;
+    case "stepEntered":
     case "lessonFinished":
       return;
     default:

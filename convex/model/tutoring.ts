@@ -1,5 +1,5 @@
 /**
- * The fold of what the tutor notes beside the talk: corrections, words, exercises, slides.
+ * The fold of what the tutor notes beside the talk: corrections, words, exercises, slides, steps.
  *
  * The row that each record becomes does not depend on the order in which the runs of a student
  * arrive: where several records tell of one thing, their places decide.
@@ -37,6 +37,12 @@ export async function foldTutoring(
       const from = placeIn(run, record);
       if (live.slide !== undefined && comparePlaces(from, live.slide.from) < 0) return;
       live.slide = { slide: record.slide, from };
+      return;
+    }
+    case "stepEntered": {
+      const from = placeIn(run, record);
+      if (live.step !== undefined && comparePlaces(from, live.step.from) < 0) return;
+      live.step = { step: record.step, from };
       return;
     }
     case "lessonFinished":

@@ -98,7 +98,7 @@ function anyRecord({ below, chance }: Random, seq: number, at: number): SessionR
 function anyTutoringRecord({ below, chance }: Random, seq: number, at: number): SessionRecord {
   const word = ["receipt", "Receipt!", "loaf"][below(3)] ?? "";
   const day = below(60) * 24 * 60 * 60_000;
-  switch (below(7)) {
+  switch (below(8)) {
     case 0:
       return introduced(seq, at, word, chance(0.5) ? { meaning: `meaning ${seq}` } : {});
     case 1:
@@ -108,6 +108,8 @@ function anyTutoringRecord({ below, chance }: Random, seq: number, at: number): 
     case 3:
       return make("lessonFinished", seq, at, {});
     case 4:
+      return make("stepEntered", seq, at, { step: chance(0.5) ? "warm_up" : "practice" });
+    case 5:
       return correction(seq, at, `c${below(3)}`, {
         said: `said ${seq}`,
         repaired: chance(0.5),

@@ -1,6 +1,7 @@
 /** What a student has behind them, and what the tutor notes of a lesson beside words and errors. */
 import { describe, expect, test } from "vitest";
 import { api } from "../../convex/_generated/api.js";
+import type { Step } from "../../convex/learningValidators.ts";
 import {
   T0,
   addStudent,
@@ -96,6 +97,19 @@ test("the slide that is on is the latest shown, whichever run comes first", asyn
   await slide("run_a", 0, [0, 1]);
   const from = { runStartedAt: T0 + 60_000, runId: "run_b", seq: 2 };
   expect(await rows(t, "sessionLive")).toMatchObject([{ slide: { slide: 2, from } }]);
+});
+
+test("the step that is on is the latest entered, whichever run comes first", async () => {
+  const { t, agent } = await school();
+  const steps = (runId: string, at: number, entered: Step[]) =>
+    record(agent, runId, [
+      started(0, at, "s1"),
+      ...entered.map((step, i) => make("stepEntered", i + 1, at + i, { step })),
+    ]);
+  await steps("run_b", 60_000, ["presentation", "practice"]);
+  await steps("run_a", 0, ["greeting", "warm_up"]);
+  const from = { runStartedAt: T0 + 60_000, runId: "run_b", seq: 2 };
+  expect(await rows(t, "sessionLive")).toMatchObject([{ step: { step: "practice", from } }]);
 });
 
 test("a lesson is finished when the earliest record says so", async () => {
