@@ -116,7 +116,7 @@ class LessonState:
         if self.identity.student_id is None:
             self._first_answer.set()
         else:
-            self._own(self._load_context(), "lesson.load_context")
+            self.own(self._load_context(), "lesson.load_context")
 
     async def ready(self, timeout_s: float | None = None) -> None:
         """Wait for the first answer of Convex, good or bad.
@@ -141,7 +141,7 @@ class LessonState:
     def follow_plan(self) -> None:
         """Keep `plan` live from now on."""
         if self.identity.student_id is not None:
-            self._own(self._follow_plan(), "lesson.follow_plan")
+            self.own(self._follow_plan(), "lesson.follow_plan")
 
     @property
     def version(self) -> int:
@@ -249,7 +249,8 @@ class LessonState:
         lesson_id = self.identity.lesson_id
         return {} if lesson_id is None else {"lessonId": lesson_id}
 
-    def _own(self, work: Coroutine[object, object, None], name: str) -> None:
+    def own(self, work: Coroutine[object, object, None], name: str) -> None:
+        """Run `work` beside the lesson, until it ends or `aclose` is called."""
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(report_failure)
         self._tasks.append(task)

@@ -26,6 +26,7 @@ from livekit.agents.worker import ServerEnvOption
 from emma_agent.deployment import where_and_as_whom
 from emma_agent.duties import Duties
 from emma_agent.lesson import LessonState
+from emma_agent.listening import Tuning, endpointing_for, tuning_of
 from emma_agent.logs import configure_logging, get_logger
 from emma_agent.settings import Settings, SettingsError, get_settings
 from emma_agent.speech import Speech, build_speech
@@ -142,22 +143,35 @@ async def entrypoint(ctx: JobContext) -> None:
             participant_identity=lesson.identity.participant_identity or NOT_GIVEN
         ),
     )
+    lesson.own(keep_in_tune(lesson, agent_session, speech), "lesson.keep_in_tune")
     lesson.follow_plan()
 
 
 def new_agent_session(lesson: LessonState, speech: Speech) -> AgentSession[LessonState]:
     """LiveKit's session of this lesson."""
-    taught = lesson.plan.lesson
-    speech.tune(
-        language=taught.language if taught else None, rate=lesson.plan.preferences.speech_rate
-    )
+    tuning = tuning_of(lesson.context, lesson.plan)
+    speech.tune(tuning)
     return AgentSession(
         userdata=lesson,
         stt=speech.stt,
         llm=speech.llm,
         tts=speech.tts,
-        turn_handling=speech.turn_handling,
+        turn_handling=speech.turn_handling(tuning),
     )
+
+
+async def keep_in_tune(
+    lesson: LessonState, agent_session: AgentSession[LessonState], speech: Speech
+) -> None:
+    """Fit hearing, voice and patience to what becomes known while the lesson runs."""
+    tuned: Tuning | None = None
+    while True:
+        version, tuning = lesson.version, tuning_of(lesson.context, lesson.plan)
+        if tuning != tuned:
+            tuned = tuning
+            speech.tune(tuning)
+            agent_session.update_options(endpointing_opts=endpointing_for(tuning))
+        await lesson.changed_since(version)
 
 
 def _name_in_logs(ctx: JobContext, lesson: LessonState) -> None:

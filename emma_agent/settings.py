@@ -29,8 +29,9 @@ from livekit.plugins.convex.directory import why_unusable
 from livekit.plugins.convex.journal import default_directory
 from livekit.plugins.convex.transport import check_url
 
-__all__ = ["Command", "Settings", "SettingsError", "get_settings"]
+__all__ = ["Command", "Settings", "SettingsError", "TurnDetection", "get_settings"]
 
+TurnDetection = Literal["v1-mini", "vad"]
 Command = Literal["start", "dev", "console", "connect", "outbox"]
 
 _LEVEL_NAMES: Final = {"WARNING": "WARN"}
@@ -117,9 +118,7 @@ class Settings(BaseSettings):
     log_level: LogLevel | None = Field(None, validation_alias="EMMA_LOG_LEVEL")
     agent_name: str = Field("emma", validation_alias="EMMA_AGENT_NAME")
 
-    turn_detection: Literal["v1-mini", "vad"] = Field(
-        "v1-mini", validation_alias="EMMA_TURN_DETECTION"
-    )
+    turn_detection: TurnDetection = Field("v1-mini", validation_alias="EMMA_TURN_DETECTION")
     stt_model: str = Field("gpt-4o-mini-transcribe", validation_alias="EMMA_STT_MODEL")
     llm_model: str = Field("gpt-4.1-mini", validation_alias="EMMA_LLM_MODEL")
     tts_model: str = Field("gpt-4o-mini-tts", validation_alias="EMMA_TTS_MODEL")

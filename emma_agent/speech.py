@@ -1,43 +1,75 @@
-"""Which speech-to-text, language model and voice Emma uses, and how she takes turns.
+"""Which speech-to-text, language model and voice Emma uses.
 
 No audio goes anywhere but to the configured model. LiveKit's defaults would send it to
 LiveKit Cloud (`dev` and `console` choose the cloud turn detector and adaptive
-interruption), so both are pinned to what runs inside this process.
+interruption), so both are pinned to what runs inside this process (`listening.py`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from livekit.agents import NOT_GIVEN, TurnHandlingOptions, inference
+from livekit.agents import (
+    NOT_GIVEN,
+    APIConnectOptions,
+    NotGivenOr,
+    TurnHandlingOptions,
+    stt,
+    utils,
+)
 from livekit.plugins import openai
 
-from emma_agent.settings import Settings
+from emma_agent.listening import Tuning, is_hesitation, primary_subtag, turn_handling
+from emma_agent.settings import Settings, TurnDetection
 
-__all__ = ["Speech", "build_speech"]
+__all__ = ["Ears", "Speech", "build_speech"]
+
+
+class Ears(openai.STT):
+    """Speech-to-text that takes a hesitation for silence.
+
+    So a lone "um" ends no turn and takes no turn from Emma: she waits, or goes on. No transcript
+    of it is recorded.
+    """
+
+    lesson_language: str | None = None
+
+    async def _recognize_impl(
+        self,
+        buffer: utils.AudioBuffer,
+        *,
+        language: NotGivenOr[str | list[str]] = NOT_GIVEN,
+        conn_options: APIConnectOptions,
+    ) -> stt.SpeechEvent:
+        event = await super()._recognize_impl(buffer, language=language, conn_options=conn_options)
+        if event.alternatives and is_hesitation(event.alternatives[0].text, self.lesson_language):
+            event.alternatives = []
+        return event
 
 
 @dataclass(frozen=True, slots=True)
 class Speech:
     """What one lesson hears, thinks and speaks with."""
 
-    stt: openai.STT
+    stt: Ears
     llm: openai.LLM
     tts: openai.TTS
-    turn_handling: TurnHandlingOptions
+    turn_detection: TurnDetection
 
-    def tune(self, *, language: str | None, rate: float) -> None:
-        """Fit the models to a lesson.
-
-        Args:
-            language: the lesson's, as BCP 47; None lets the model detect what is spoken.
-            rate: speaking rate, 1 is normal; OpenAI takes 0.25 to 4.
-        """
-        if language is not None:
-            # OpenAI takes ISO 639-1: the primary subtag.
-            code = language.split("-")[0].lower()
+    def tune(self, tuning: Tuning) -> None:
+        """Fit the models to a lesson; again whenever that changes."""
+        self.stt.lesson_language = tuning.language
+        # OpenAI takes ISO 639-1: the primary subtag.
+        if tuning.one_language and (code := primary_subtag(tuning.language)) is not None:
             self.stt.update_options(language=code, detect_language=False)
-        self.tts.update_options(speed=min(4.0, max(0.25, rate)))
+        else:
+            self.stt.update_options(detect_language=True)
+        # OpenAI takes 0.25 to 4.
+        self.tts.update_options(speed=min(4.0, max(0.25, tuning.rate)))
+
+    def turn_handling(self, tuning: Tuning) -> TurnHandlingOptions:
+        """How turns are taken in a lesson."""
+        return turn_handling(tuning, self.turn_detection)
 
 
 def build_speech(settings: Settings) -> Speech:
@@ -51,9 +83,7 @@ def build_speech(settings: Settings) -> Speech:
     key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else "unused"
     base_url = settings.openai_base_url or NOT_GIVEN
     return Speech(
-        stt=openai.STT(
-            model=settings.stt_model, detect_language=True, api_key=key, base_url=base_url
-        ),
+        stt=Ears(model=settings.stt_model, detect_language=True, api_key=key, base_url=base_url),
         llm=openai.LLM(model=settings.llm_model, api_key=key, base_url=base_url),
         tts=openai.TTS(
             model=settings.tts_model,
@@ -64,12 +94,5 @@ def build_speech(settings: Settings) -> Speech:
             api_key=key,
             base_url=base_url,
         ),
-        turn_handling={
-            "turn_detection": (
-                "vad"
-                if settings.turn_detection == "vad"
-                else inference.TurnDetector(version=settings.turn_detection)
-            ),
-            "interruption": {"mode": "vad"},
-        },
+        turn_detection=settings.turn_detection,
     )

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from livekit.plugins.convex import AgentKey, Recovery
 from livekit.plugins.convex.testing import FakeConvex
 from tests.support.folded import Folded
 from tests.support.scripted_llm import ScriptedLLM, call
-from tests.support.wire import plan, tutoring_context
+from tests.support.wire import PREFERENCES, plan, tutoring_context
 
 STUDENT = '{"student_id": "student_1", "lesson_id": "lesson_1", "session_key": "s1"}'
 
@@ -317,6 +317,19 @@ async def test_only_the_participant_in_the_metadata_is_listened_to(
         assert session.room_options.participant_identity is NOT_GIVEN
 
 
+async def test_a_preference_that_changes_holds_from_the_next_turn_on(
+    worker: Worker, convex: FakeConvex, folded: Folded
+) -> None:
+    async with worker.job(STUDENT) as session:
+        lesson = session.userdata
+        endpointing = session.options.endpointing
+        await eventually(lambda: endpointing["min_delay"] == pytest.approx(1.0 / 0.9))
+        slower = {**PREFERENCES, "speechRate": 0.75}
+        await convex.set_value("sessions:plan", plan(preferences=slower))
+        await eventually(lambda: lesson.plan.preferences.speech_rate == 0.75)
+        await eventually(lambda: endpointing["min_delay"] == pytest.approx(1.0 / 0.75))
+
+
 async def test_a_job_that_fails_before_its_session_leaves_nothing_open(
     worker: Worker, folded: Folded, logs: pytest.LogCaptureFixture
 ) -> None:
@@ -351,6 +364,12 @@ def test_sigterm_is_ignored_in_job_processes_only(
     for executor in (JobExecutorType.THREAD, JobExecutorType.PROCESS):
         app.set_up_process(JobProcess(executor_type=executor, user_arguments=None, http_proxy=None))
     assert ignored == [signal.SIGTERM]
+
+
+async def eventually(reached: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not reached():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 def first_words(session: TextSession) -> str | None:
