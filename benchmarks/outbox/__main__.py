@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from benchmarks.outbox.bench_stage import BenchStage
 from benchmarks.outbox.lesson import DURATION_S, TURNS
 from benchmarks.outbox.losses import losses
 from benchmarks.outbox.reading import read_profile
-from benchmarks.outbox.ways import WAYS, Way
+from benchmarks.outbox.ways import PUBLISHED, WAYS, Way
 
 SITUATIONS = ("healthy", "slow", "dead")
 SLOW_MS = 1_000
@@ -46,12 +47,14 @@ class Target:
         return self.measured >= self.limit if self.at_least else self.measured <= self.limit
 
 
-def measure_events(stage: BenchStage, console: Console, seconds: float) -> dict[str, Any]:
+def measure_events(
+    stage: BenchStage, console: Console, ways: Sequence[Way], seconds: float
+) -> dict[str, Any]:
     """Cost of one event and longest stall, by way and situation."""
     found: dict[str, Any] = {}
     for situation in SITUATIONS:
         # In turn within a situation: what else the machine does meets all of them.
-        for way in WAYS:
+        for way in ways:
             console.print(f"  one event: Convex {situation}, {way} …")
             stage.fail(**({"kind": "delay", "delayMs": SLOW_MS} if situation == "slow" else {}))
             found.setdefault(way, {})[situation] = stage.measure(
@@ -138,7 +141,7 @@ def table_of_events(events: dict[str, Any]) -> Table:
     table.add_column("way")
     for situation in SITUATIONS:
         table.add_column(f"Convex {situation}: p50 / p99 / max µs, stall ms")
-    for way in WAYS:
+    for way in events:
         cells = []
         for situation in SITUATIONS:
             one = events[way][situation]
@@ -187,15 +190,21 @@ def table_of_targets(verdicts: list[Target]) -> Table:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--json", type=Path, help="write the results to this file")
+    parser.add_argument(
+        "--published",
+        type=Path,
+        metavar="DIR",
+        help="measure published recorders too, installed there (benchmarks/outbox/published.py)",
+    )
     parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement of events")
     arguments = parser.parse_args()
     console = Console(width=150)
-    with BenchStage.set_up() as stage:
-        events = measure_events(stage, console, arguments.seconds)
+    ways = WAYS if arguments.published is None else (*WAYS, *PUBLISHED)
+    with BenchStage.set_up(arguments.published) as stage:
+        events = measure_events(stage, console, ways, arguments.seconds)
         rest = measure_rest(stage, console)
         lost: dict[str, dict[str, Any]] = {}
-        recorded: tuple[Way, ...] = ("recorder", "to_thread", "queue")
-        for way in recorded:
+        for way in ways[1:]:  # all but nothing
             console.print(f"  losses: {way} …")
             lost[way] = {name: asdict(one) for name, one in losses(stage, way).items()}
     verdicts = targets(events, rest, lost)

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.outbox.ways import RIVAL_TABLE, RIVAL_TS, Way
+from benchmarks.outbox.published import Sink
+from benchmarks.outbox.ways import PUBLISHED, RIVAL_TABLE, RIVAL_TS, Way
 from emma_agent.convex_local import ROOT, ConvexLocal
 from emma_agent.demo.livekit_server import free_port
 
@@ -27,11 +28,14 @@ class BenchStage:
 
     convex: ConvexLocal
     directory: Path
+    sink: Sink
+    published: Path | None = None
+    """Where the published recorders are installed."""
     _runs: int = 0
 
     @classmethod
     @contextmanager
-    def set_up(cls) -> Iterator[BenchStage]:
+    def set_up(cls, published: Path | None = None) -> Iterator[BenchStage]:
         with tempfile.TemporaryDirectory(prefix="emma-bench-") as folder:
             project = Path(folder) / "project"
             shutil.copytree(ROOT / "convex", project / "convex")
@@ -43,8 +47,11 @@ class BenchStage:
             assert text.endswith("});")
             schema.write_text(text.removesuffix("});") + RIVAL_TABLE)
             database = Path(folder) / "convex.sqlite3"
-            with ConvexLocal.start(project=project, db=database, faults=True) as convex:
-                yield cls(convex, Path(folder))
+            with (
+                ConvexLocal.start(project=project, db=database, faults=True) as convex,
+                Sink() as sink,
+            ):
+                yield cls(convex, Path(folder), sink, published)
 
     def measure(
         self,
@@ -74,7 +81,7 @@ class BenchStage:
         self._runs += 1
         arguments = {
             "way": way,
-            "url": f"http://127.0.0.1:{free_port()}" if dead else self.convex.url,
+            "url": f"http://127.0.0.1:{free_port()}" if dead else self._url_for(way),
             "outbox": str(self.outbox_of(self._runs)),
             **asked,
         }
@@ -87,7 +94,13 @@ class BenchStage:
                 json.dumps(arguments),
             ],
             cwd=ROOT,
-            env={**os.environ, "BENCH_AGENT_KEY": self.convex.agent_key.pem()},
+            env={
+                **os.environ,
+                "BENCH_AGENT_KEY": self.convex.agent_key.pem(),
+                # What a recorder spills to the user's home shall not outlive the measurement.
+                "HOME": str(self.directory),
+                **({"PYTHONPATH": str(self.published)} if way in PUBLISHED else {}),
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
@@ -103,8 +116,12 @@ class BenchStage:
     def fail(self, **fault: Any) -> None:
         """Let calls go wrong in this way from now on; without one, in none."""
         self._ask("DELETE", "/_local/faults", None)
+        self.sink.fail(**fault)
         if fault:
             self._ask("POST", "/_local/faults", fault)
+
+    def _url_for(self, way: Way) -> str:
+        return self.sink.url if way in PUBLISHED else self.convex.url
 
     def calls(self, function: str) -> int:
         """How often the function was called so far."""
@@ -112,7 +129,9 @@ class BenchStage:
         return int(counted.get(function, {}).get("calls", 0))
 
     def held(self, way: Way, session_key: str) -> list[str]:
-        """Ids of the messages that Convex has, in the order in which readers see them."""
+        """Ids of the messages that are stored, in the order in which readers see them."""
+        if way in PUBLISHED:
+            return self.sink.take_items()
         body = {
             "path": "rival:ours" if way == "recorder" else "rival:held",
             "args": {"sessionKey": session_key},

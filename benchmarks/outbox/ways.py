@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from livekit.agents import AgentSession, JobContext
 from livekit.agents.llm import ChatMessage
 from livekit.agents.voice.events import ConversationItemAddedEvent
 
+from benchmarks.outbox import published
+from benchmarks.outbox.published import Ending
 from livekit.plugins.convex import (
     AgentKey,
     AgentToken,
@@ -24,9 +25,10 @@ from livekit.plugins.convex import (
     SessionRecorder,
 )
 
-Way = Literal["nothing", "recorder", "to_thread", "queue"]
-WAYS: tuple[Way, ...] = get_args(Way)
-Ending = Callable[[float], Awaitable[object]]
+Way = Literal["nothing", "recorder", "to_thread", "queue", "zizkadb", "hamming"]
+WAYS: tuple[Way, ...] = ("nothing", "recorder", "to_thread", "queue")
+PUBLISHED: tuple[Way, ...] = ("zizkadb", "hamming")
+"""On request only: published.py says how."""
 
 ADD = "rival:add"
 RIVAL_TS = """
@@ -110,6 +112,10 @@ def attach(
             return _to_thread(session, url, session_key)
         case "queue":
             return _queue(session, url, session_key)
+        case "zizkadb":
+            return published.attach_zizkadb(session, ctx, url, session_key)
+        case "hamming":
+            return published.attach_hamming(session, ctx, url, session_key)
 
 
 async def _do_nothing(timeout_s: float) -> None:
