@@ -14,6 +14,7 @@ from pydantic.alias_generators import to_camel
 
 __all__ = [
     "GUEST_PLAN",
+    "Avatar",
     "ContextError",
     "CorrectionStyle",
     "ErrorExample",
@@ -142,12 +143,16 @@ class Progress:
 @with_config(_WIRE)
 @dataclass(frozen=True, slots=True)
 class LastSession:
-    """The lesson held before this one; instants in Unix seconds."""
+    """The lesson held before this one; instants in Unix seconds.
+
+    `summary` is the tutor's own of that lesson; None until it is written.
+    """
 
     started_at: _Instant
     message_count: int
     ended_at: _Instant | None = None
     lesson_title: str | None = None
+    summary: str | None = None
 
 
 @with_config(_WIRE)
@@ -189,11 +194,23 @@ class RecurringError:
 
 @with_config(_WIRE)
 @dataclass(frozen=True, slots=True)
+class Avatar:
+    """Who Emma is in a lesson. `persona` is in the second person, at most 8 KiB as stored."""
+
+    name: str
+    persona: str = ""
+    voice: str | None = None
+    teaching_style: str | None = None
+
+
+@with_config(_WIRE)
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """What others may change while a lesson runs."""
+    """What others may change while a lesson runs. `avatar` None is the plain Emma."""
 
     preferences: Preferences = field(default_factory=Preferences)
     lesson: Lesson | None = None
+    avatar: Avatar | None = None
 
 
 @with_config(_WIRE)
@@ -212,11 +229,12 @@ class TutoringContext:
     last_session: LastSession | None = None
     words_due: tuple[WordDue, ...] = ()
     recurring_errors: tuple[RecurringError, ...] = ()
+    avatar: Avatar | None = None
 
     @property
     def plan(self) -> Plan:
         """The part that `sessions:plan` keeps live."""
-        return Plan(preferences=self.preferences, lesson=self.lesson)
+        return Plan(preferences=self.preferences, lesson=self.lesson, avatar=self.avatar)
 
 
 GUEST_PLAN: Final = Plan()

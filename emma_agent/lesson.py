@@ -13,15 +13,9 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, Literal
 
-from emma_agent.context import (
-    GUEST_PLAN,
-    ContextError,
-    Plan,
-    TutoringContext,
-    parse_context,
-    parse_plan,
-)
+from emma_agent.context import ContextError, parse_context, parse_plan
 from emma_agent.logs import get_logger
+from emma_agent.teaching import Teaching
 from livekit.plugins.convex import (
     AgentKey,
     AgentToken,
@@ -29,7 +23,6 @@ from livekit.plugins.convex import (
     ConvexClientError,
     FunctionError,
     SessionIdentity,
-    SessionRecorder,
 )
 
 __all__ = ["PREFETCH_TIMEOUT_S", "LessonState", "identify", "report_failure"]
@@ -68,29 +61,22 @@ def identify(metadata: str) -> SessionIdentity:
         return SessionIdentity(session_key=session_key)
 
 
-class LessonState:
-    """Everything Emma knows in one lesson. Attributes are read freely, changed only here.
+class LessonState(Teaching):
+    """Everything Emma knows in one lesson: `Teaching`, fetched from Convex and kept live.
 
     Attributes:
         identity: who the lesson is for.
         client: for tools that need a real call, with a deadline.
-        recorder: writes what happens; None until the session exists.
-        context: what Convex knows of the student; None for a guest, or while unknown.
-        plan: preferences and lesson, kept live.
         degraded: there is a student, but Convex has not answered yet.
     """
 
     def __init__(
         self, identity: SessionIdentity, client: AsyncConvexClient, *, sleep: Sleep = asyncio.sleep
     ) -> None:
+        super().__init__()
         self.identity = identity
         self.client = client
-        self.recorder: SessionRecorder | None = None
-        self.context: TutoringContext | None = None
-        self.plan: Plan = GUEST_PLAN
         self.degraded = False
-        self._version = 0
-        self._changed = asyncio.Condition()
         self._sleep = sleep
         self._tasks: list[asyncio.Task[None]] = []
         self._first_answer = asyncio.Event()
@@ -143,17 +129,6 @@ class LessonState:
         if self.identity.student_id is not None:
             self.own(self._follow_plan(), "lesson.follow_plan")
 
-    @property
-    def version(self) -> int:
-        """Grows with each change of what is known."""
-        return self._version
-
-    async def changed_since(self, version: int) -> int:
-        """Wait until something is known that was not at `version`; return the new version."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._version != version)
-            return self._version
-
     async def aclose(self) -> None:
         """Stop following and close the client; safe to call twice."""
         tasks, self._tasks = self._tasks, []
@@ -201,8 +176,7 @@ class LessonState:
                 )
             return unknown
         was_late, self.degraded = self.degraded, False
-        self.context = context
-        await self.change_plan(context.plan)
+        self.learn(context)
         if was_late:
             log.info("lesson.context_refreshed", function="students:tutoringContext")
         return True
@@ -222,9 +196,7 @@ class LessonState:
             async with self.client.subscribe("sessions:plan", self._lesson_arg()) as updates:
                 async for value in updates:
                     heard = "heard"
-                    plan = parse_plan(value)
-                    if plan != self.plan:
-                        await self.change_plan(plan)
+                    if self.change_plan(parse_plan(value)):
                         log.info("lesson.plan_changed", function="sessions:plan")
         except (ConvexClientError, ContextError) as error:
             if isinstance(error, FunctionError) and error.code == "student_unknown":
@@ -237,13 +209,6 @@ class LessonState:
                 remedy="the plan stays as it was last known; trying again",
             )
         return heard
-
-    async def change_plan(self, plan: Plan) -> None:
-        """Take over a new plan and tell whoever waits in `changed_since`."""
-        async with self._changed:
-            self.plan = plan
-            self._version += 1
-            self._changed.notify_all()
 
     def _lesson_arg(self) -> dict[str, str]:
         lesson_id = self.identity.lesson_id

@@ -214,7 +214,8 @@ async def test_a_plan_that_did_not_change_wakes_nobody(
     @asynccontextmanager
     async def subscribe(*args: object) -> AsyncIterator[AsyncIterator[object]]:
         async def updates() -> AsyncIterator[object]:
-            for value in (plan(), plan(preferences=dict(PREFERENCES)), plan(lesson=None)):
+            slower = {**PREFERENCES, "speechRate": 0.8}
+            for value in (plan(), plan(preferences=dict(PREFERENCES)), plan(preferences=slower)):
                 yield value
             await asyncio.Event().wait()
 
@@ -224,7 +225,26 @@ async def test_a_plan_that_did_not_change_wakes_nobody(
     lesson.follow_plan()
 
     assert await lesson.changed_since(version) == version + 1
-    assert lesson.plan.lesson is None
+    assert lesson.plan.preferences.speech_rate == 0.8
+
+
+async def test_a_lesson_that_is_deleted_is_taught_to_its_end(
+    convex: FakeConvex, open_lesson: Open, logs: pytest.LogCaptureFixture
+) -> None:
+    convex.on(CONTEXT, lambda args: tutoring_context())
+    lesson = open_lesson(STUDENT)
+    await lesson.ready()
+    for rate in (0.8, 0.7):
+        version = lesson.version
+        preferences = {**PREFERENCES, "speechRate": rate}
+        await convex.set_value("sessions:plan", plan(lesson=None, preferences=preferences))
+        lesson.follow_plan()
+        await lesson.changed_since(version)
+    assert lesson.plan.lesson is not None
+    assert lesson.plan.lesson.title == "At the market"
+    assert lesson.plan.preferences.speech_rate == 0.7
+    said = [record for record in logs.records if record.getMessage() == "lesson.deleted"]
+    assert len(said) == 1
 
 
 async def test_a_plan_that_cannot_be_read_leaves_the_last_one(

@@ -80,6 +80,6 @@ async def test_a_changed_plan_is_in_her_next_answer(convex: FakeConvex) -> None:
     lesson = lesson_of(known_student())
     async with in_lesson(lesson, model) as session:
         changed = known_student(lesson={**LESSON, "title": "At the station"})
-        await lesson.change_plan(changed.plan)
+        lesson.change_plan(changed.plan)
         await session.run(user_input="What do we do today?")
     assert "title: At the station" in model.instructions()
