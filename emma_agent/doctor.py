@@ -17,7 +17,7 @@ from typing import Final, Literal
 import typer
 
 from emma_agent.deployment import Finding, check_deployment
-from emma_agent.settings import Settings, SettingsError
+from emma_agent.settings import Endpoint, Part, Settings, SettingsError
 from livekit.plugins.convex import (
     AgentKey,
     AgentToken,
@@ -302,39 +302,66 @@ def _load() -> Check:
 
 
 async def _models(settings: Settings, timeout_s: float) -> list[Check]:
-    import openai
-
-    if settings.openai_api_key is None and settings.openai_base_url is None:
+    """One check for each server that a lesson asks."""
+    if not all(settings.endpoint(part).usable for part in settings.speech_parts):
         remedy = "set a key, or OPENAI_BASE_URL to a compatible server"
         return [Check("models.speech", "FAIL", "OPENAI_API_KEY is not set", remedy)]
-    key = settings.openai_api_key
+    models: dict[Part, tuple[str, ...]] = {
+        "stt": (settings.stt_model,),
+        "llm": (settings.llm_model,),
+        "tts": (settings.tts_model,),
+        "realtime": (settings.realtime_model, settings.stt_model),
+    }
+    asked: dict[Endpoint, list[Part]] = {}
+    for part in settings.speech_parts:
+        asked.setdefault(settings.endpoint(part), []).append(part)
+    return [
+        await _server(
+            endpoint,
+            wanted={model for part in parts for model in models[part]},
+            parts=parts,
+            shared=len(asked) == 1,
+            timeout_s=timeout_s,
+        )
+        for endpoint, parts in asked.items()
+    ]
+
+
+async def _server(
+    endpoint: Endpoint, *, wanted: set[str], parts: list[Part], shared: bool, timeout_s: float
+) -> Check:
+    import openai
+
+    name = "models.speech" if shared else f"models.{'+'.join(parts)}"
+    prefixes = ["OPENAI"] if shared else ["OPENAI", *(f"EMMA_{part.upper()}" for part in parts)]
+    keys = " or ".join(f"{prefix}_API_KEY" for prefix in prefixes)
+    addresses = " or ".join(f"{prefix}_BASE_URL" for prefix in prefixes)
     client = openai.AsyncOpenAI(
-        api_key=key.get_secret_value() if key else "unused",
-        base_url=settings.openai_base_url,
+        api_key=endpoint.key,
+        base_url=endpoint.base_url or "https://api.openai.com/v1",
         timeout=timeout_s,
         max_retries=0,
     )
-    where = settings.openai_base_url or "api.openai.com"
+    where = endpoint.base_url or "api.openai.com"
     try:
         offered = {model.id for model in (await client.models.list()).data}
     except openai.AuthenticationError:
-        take_it = "take a valid OPENAI_API_KEY for this server"
-        return [Check("models.speech", "FAIL", f"{where} refuses the key", take_it)]
+        return Check(name, "FAIL", f"{where} refuses the key", f"take a valid {keys} for it")
     except openai.APIStatusError as error:
         what = f"{where} answers /models with HTTP {error.status_code}"
-        remedy = "correct OPENAI_BASE_URL; a server without /models may serve lessons all the same"
-        return [Check("models.speech", "WARN", what, remedy)]
+        remedy = f"correct {addresses}; a server without /models may serve lessons all the same"
+        return Check(name, "WARN", what, remedy)
     except openai.OpenAIError as error:
         what = f"no answer from {where} ({type(error).__name__})"
-        return [Check("models.speech", "FAIL", what, "check OPENAI_BASE_URL and the network")]
+        return Check(name, "FAIL", what, f"check {addresses} and the network")
     finally:
         await client.close()
-    wanted = {settings.stt_model, settings.llm_model, settings.tts_model}
     if unknown := sorted(wanted - offered):
         what = f"{where} does not list {', '.join(unknown)}"
-        remedy = "set EMMA_STT_MODEL, EMMA_LLM_MODEL and EMMA_TTS_MODEL to models that it has"
-        return [Check("models.speech", "WARN", what, remedy)]
-    return [Check("models.speech", "OK", f"{where} has {', '.join(sorted(wanted))}")]
+        variables = sorted({f"EMMA_{part.upper()}_MODEL" for part in parts})
+        remedy = f"set {' and '.join(variables)} to models that it has"
+        return Check(name, "WARN", what, remedy)
+    return Check(name, "OK", f"{where} has {', '.join(sorted(wanted))}")
 
 
 async def _bundled_models() -> Check:

@@ -26,7 +26,7 @@ from livekit.agents.worker import ServerEnvOption
 from emma_agent.deployment import where_and_as_whom
 from emma_agent.duties import Duties
 from emma_agent.lesson import LessonState
-from emma_agent.listening import Tuning, endpointing_for, tuning_of
+from emma_agent.listening import Tuning, endpointing_for, tuning_of, turn_handling
 from emma_agent.logs import configure_logging, get_logger
 from emma_agent.settings import Settings, SettingsError, get_settings
 from emma_agent.speech import Speech, build_speech
@@ -156,7 +156,7 @@ def new_agent_session(lesson: LessonState, speech: Speech) -> AgentSession[Lesso
         stt=speech.stt,
         llm=speech.llm,
         tts=speech.tts,
-        turn_handling=speech.turn_handling(tuning),
+        turn_handling=turn_handling(tuning, speech.turn_detection),
     )
 
 

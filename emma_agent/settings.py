@@ -8,6 +8,7 @@ merely missing depends on the command, see `Settings.require`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, assert_never
@@ -29,9 +30,23 @@ from livekit.plugins.convex.directory import why_unusable
 from livekit.plugins.convex.journal import default_directory
 from livekit.plugins.convex.transport import check_url
 
-__all__ = ["Command", "Settings", "SettingsError", "TurnDetection", "get_settings"]
+__all__ = [
+    "OFFLINE_URL",
+    "Command",
+    "Endpoint",
+    "Part",
+    "Settings",
+    "SettingsError",
+    "SpeechMode",
+    "TurnDetection",
+    "get_settings",
+]
 
 TurnDetection = Literal["v1-mini", "vad"]
+SpeechMode = Literal["pipeline", "realtime", "offline"]
+Part = Literal["stt", "llm", "tts", "realtime"]
+OFFLINE_URL: Final = "http://127.0.0.1:8901/v1"
+"""Where `python -m emma_agent.demo.speech` answers."""
 Command = Literal["start", "dev", "console", "connect", "outbox"]
 
 _LEVEL_NAMES: Final = {"WARNING": "WARN"}
@@ -43,6 +58,24 @@ _LIVEKIT_REMEDIES: Final = {
     "LIVEKIT_API_KEY": "take it from your LiveKit project; `livekit-server --dev` has `devkey`",
     "LIVEKIT_API_SECRET": "take it from your LiveKit project; `livekit-server --dev` has `secret`",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A server that speaks OpenAI's API; without a `base_url` OpenAI itself."""
+
+    base_url: str | None
+    api_key: SecretStr | None
+
+    @property
+    def usable(self) -> bool:
+        """OpenAI itself asks for a key, a compatible server need not."""
+        return self.base_url is not None or self.api_key is not None
+
+    @property
+    def key(self) -> str:
+        """The key to show; OpenAI's client refuses to start without one."""
+        return self.api_key.get_secret_value() if self.api_key else "unused"
 
 
 class SettingsError(ValueError):
@@ -119,10 +152,21 @@ class Settings(BaseSettings):
     agent_name: str = Field("emma", validation_alias="EMMA_AGENT_NAME")
 
     turn_detection: TurnDetection = Field("v1-mini", validation_alias="EMMA_TURN_DETECTION")
+    speech: SpeechMode = Field("pipeline", validation_alias="EMMA_SPEECH")
     stt_model: str = Field("gpt-4o-mini-transcribe", validation_alias="EMMA_STT_MODEL")
+    stt_base_url: HttpUrl | None = Field(None, validation_alias="EMMA_STT_BASE_URL")
+    stt_api_key: SecretStr | None = Field(None, validation_alias="EMMA_STT_API_KEY")
     llm_model: str = Field("gpt-4.1-mini", validation_alias="EMMA_LLM_MODEL")
+    llm_base_url: HttpUrl | None = Field(None, validation_alias="EMMA_LLM_BASE_URL")
+    llm_api_key: SecretStr | None = Field(None, validation_alias="EMMA_LLM_API_KEY")
     tts_model: str = Field("gpt-4o-mini-tts", validation_alias="EMMA_TTS_MODEL")
     tts_voice: str = Field("coral", validation_alias="EMMA_TTS_VOICE")
+    tts_base_url: HttpUrl | None = Field(None, validation_alias="EMMA_TTS_BASE_URL")
+    tts_api_key: SecretStr | None = Field(None, validation_alias="EMMA_TTS_API_KEY")
+    realtime_model: str = Field("gpt-realtime", validation_alias="EMMA_REALTIME_MODEL")
+    realtime_voice: str = Field("marin", validation_alias="EMMA_REALTIME_VOICE")
+    realtime_base_url: HttpUrl | None = Field(None, validation_alias="EMMA_REALTIME_BASE_URL")
+    realtime_api_key: SecretStr | None = Field(None, validation_alias="EMMA_REALTIME_API_KEY")
 
     @field_validator("outbox_dir")
     @classmethod
@@ -145,6 +189,52 @@ class Settings(BaseSettings):
                 "give both the same value, or unset one of them"
             )
         return self
+
+    @model_validator(mode="after")
+    def _offline_is_offline(self) -> Self:
+        if self.speech != "offline":
+            return self
+        given = {
+            "EMMA_STT_BASE_URL": self.stt_base_url,
+            "EMMA_LLM_BASE_URL": self.llm_base_url,
+            "EMMA_TTS_BASE_URL": self.tts_base_url,
+            "OPENAI_BASE_URL": self.openai_base_url,
+        }
+        for name, url in given.items():
+            if url is not None and not _on_this_machine(url):
+                raise ValueError(
+                    f"{name} is not on this machine, and EMMA_SPEECH is offline: unset {name}, "
+                    "or set EMMA_SPEECH to pipeline"
+                )
+        return self
+
+    @property
+    def speech_parts(self) -> tuple[Part, ...]:
+        """What a lesson cannot do without."""
+        return ("realtime",) if self.speech == "realtime" else ("stt", "llm", "tts")
+
+    def endpoint(self, part: Part) -> Endpoint:
+        """Where a part of the speech is asked, and with which key.
+
+        OPENAI_API_KEY goes to OPENAI_BASE_URL alone: a server of a part's own gets that part's
+        key, or none. Offline no key goes anywhere.
+        """
+        match part:
+            case "stt":
+                own = Endpoint(self.stt_base_url, self.stt_api_key)
+            case "llm":
+                own = Endpoint(self.llm_base_url, self.llm_api_key)
+            case "tts":
+                own = Endpoint(self.tts_base_url, self.tts_api_key)
+            case "realtime":
+                own = Endpoint(self.realtime_base_url, self.realtime_api_key)
+            case _:
+                assert_never(part)
+        if self.speech == "offline":
+            return Endpoint(own.base_url or self.openai_base_url or OFFLINE_URL, None)
+        if own.base_url is not None:
+            return own
+        return Endpoint(self.openai_base_url, own.api_key or self.openai_api_key)
 
     @property
     def deployment_url(self) -> str | None:
@@ -197,9 +287,9 @@ class Settings(BaseSettings):
         missing: list[str] = []
         match command:
             case "start" | "dev" | "connect":
-                missing += self.missing_livekit() + self._missing_openai()
+                missing += self.missing_livekit() + self._missing_models()
             case "console":
-                missing += self._missing_openai()
+                missing += self._missing_models()
             case "outbox":
                 pass
             case _:
@@ -239,12 +329,18 @@ class Settings(BaseSettings):
             if not value
         ]
 
-    def _missing_openai(self) -> list[str]:
-        if self.openai_api_key or self.openai_base_url:
+    def _missing_models(self) -> list[str]:
+        lacking = [part for part in self.speech_parts if not self.endpoint(part).usable]
+        if not lacking:
             return []
+        if self.speech == "realtime":
+            own = "EMMA_REALTIME_BASE_URL"
+        else:
+            own = " and ".join(f"EMMA_{part.upper()}_BASE_URL" for part in lacking)
         return [
             "OPENAI_API_KEY is not set: Emma hears, thinks and speaks through OpenAI; set a key, "
-            "or OPENAI_BASE_URL to a compatible server (`python -m emma_agent demo` needs neither)."
+            f"or OPENAI_BASE_URL to a compatible server, or {own} "
+            "(`python -m emma_agent demo` needs none of them)."
         ]
 
     def _missing_convex(self) -> list[str]:
@@ -266,6 +362,10 @@ class Settings(BaseSettings):
             except ConfigurationError as error:
                 missing.append(f"{error}.")
         return missing
+
+
+def _on_this_machine(url: str) -> bool:
+    return urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")
 
 
 def _sentence(detail: Mapping[str, object]) -> str:

@@ -331,6 +331,19 @@ async def test_a_model_server_that_is_away_is_named(
     )
 
 
+async def test_each_server_of_models_is_asked(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMMA_TTS_BASE_URL", "http://127.0.0.1:1/v1")
+    checks = await found()
+    assert checks["models.stt+llm"].state == "OK"
+    voice = checks["models.tts"]
+    assert (voice.state, voice.remedy) == (
+        "FAIL",
+        "check OPENAI_BASE_URL or EMMA_TTS_BASE_URL and the network",
+    )
+
+
 async def test_models_of_livekits_package_that_do_not_load_are_named(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:

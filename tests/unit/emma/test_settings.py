@@ -107,6 +107,8 @@ def test_a_missing_variable_is_named_with_its_remedy(
         ("OPENAI_BASE_URL", "http://user:word@a", "has parts that do not belong into it"),
         ("OPENAI_BASE_URL", "localhost", "is not a URL"),
         ("EMMA_TURN_DETECTION", "v1", "'v1-mini' or 'vad'"),
+        ("EMMA_SPEECH", "silent", "'pipeline', 'realtime' or 'offline'"),
+        ("EMMA_STT_BASE_URL", "localhost", "is not a URL"),
         ("EMMA_LOG_LEVEL", "loud", "'DEBUG'"),
         ("EMMA_OUTBOX_DIR", "outbox", "absolute path"),
     ],
@@ -223,6 +225,44 @@ def test_an_outbox_that_cannot_be_used_is_one_line_with_the_remedy(
 def test_a_compatible_server_needs_no_openai_key(monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(monkeypatch, OPENAI_API_KEY=None, OPENAI_BASE_URL="http://127.0.0.1:9000/v1")
     assert Settings.load().require("start").openai_api_key is None
+
+
+@pytest.mark.parametrize("mode", ["pipeline", "realtime"])
+def test_a_mode_that_has_no_model_names_its_own_remedy(
+    monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    set_all(monkeypatch, OPENAI_API_KEY=None, EMMA_SPEECH=mode)
+    [problem] = problems_of("start")
+    own = {"pipeline": "EMMA_STT_BASE_URL and EMMA_LLM", "realtime": "EMMA_REALTIME_BASE_URL"}
+    assert problem.startswith("OPENAI_API_KEY is not set: ")
+    assert own[mode] in problem
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"EMMA_SPEECH": "offline"},
+        {"EMMA_SPEECH": "realtime", "EMMA_REALTIME_BASE_URL": "http://127.0.0.1:9/v1"},
+        {"EMMA_SPEECH": "realtime", "EMMA_REALTIME_API_KEY": "key"},
+        {
+            "EMMA_STT_BASE_URL": "http://127.0.0.1:9/v1",
+            "EMMA_LLM_API_KEY": "key",
+            "EMMA_TTS_BASE_URL": "http://127.0.0.1:9/v1",
+        },
+    ],
+)
+def test_servers_of_its_own_need_no_openai_key(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
+) -> None:
+    set_all(monkeypatch, OPENAI_API_KEY=None, **given)
+    Settings.load().require("start")
+
+
+@pytest.mark.parametrize("name", ["OPENAI_BASE_URL", "EMMA_TTS_BASE_URL"])
+def test_offline_takes_no_server_elsewhere(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    set_all(monkeypatch, EMMA_SPEECH="offline", **{name: "https://speech.example/v1"})
+    [problem] = problems_of("start")
+    assert problem.startswith(f"{name} is not on this machine, and EMMA_SPEECH is offline: unset")
 
 
 @pytest.mark.parametrize(("given", "taken"), [("warning", "WARN"), ("debug", "DEBUG")])

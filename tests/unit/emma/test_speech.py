@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from livekit import rtc
-from livekit.agents import LanguageCode, inference, stt
+from livekit.agents import NOT_GIVEN, LanguageCode, inference, stt
 from livekit.plugins import openai
 
-from emma_agent.listening import Tuning
+from emma_agent.listening import Tuning, pause_for, turn_handling
 from emma_agent.settings import Settings
-from emma_agent.speech import Speech, build_speech
+from emma_agent.speech import PipelineSpeech, RealtimeSpeech, build_speech
 
 
 @pytest.fixture(autouse=True)
@@ -23,8 +23,18 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
 
 
-def speech() -> Speech:
-    return build_speech(Settings.load())
+def speech() -> PipelineSpeech:
+    models = build_speech(Settings.load())
+    assert isinstance(models, PipelineSpeech)
+    return models
+
+
+@pytest.fixture
+def realtime(monkeypatch: pytest.MonkeyPatch) -> RealtimeSpeech:
+    monkeypatch.setenv("EMMA_SPEECH", "realtime")
+    models = build_speech(Settings.load())
+    assert isinstance(models, RealtimeSpeech)
+    return models
 
 
 def told(model: Any) -> Any:
@@ -85,18 +95,99 @@ def test_every_model_is_asked_at_the_configured_address() -> None:
         assert str(model._client.base_url) == "http://127.0.0.1:9/v1/"
 
 
-def test_no_audio_goes_to_livekits_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
-    """LiveKit's defaults in development are its cloud's detectors."""
+def test_each_model_may_have_a_server_and_a_key_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key of OpenAI's is nothing that another server should learn."""
+    monkeypatch.setenv("OPENAI_API_KEY", "openai-secret")
+    monkeypatch.setenv("EMMA_STT_BASE_URL", "http://127.0.0.1:11/v1")
+    monkeypatch.setenv("EMMA_TTS_BASE_URL", "http://127.0.0.1:12/v1")
+    monkeypatch.setenv("EMMA_TTS_API_KEY", "voice-secret")
+    models = speech()
+    asked = [(str(m._client.base_url), m._client.api_key) for m in (models.stt, models.llm)]
+    assert asked == [
+        ("http://127.0.0.1:11/v1/", "unused"),
+        ("http://127.0.0.1:9/v1/", "openai-secret"),
+    ]
+    assert models.tts._client.api_key == "voice-secret"
+
+
+def test_offline_is_the_pipeline_on_this_machine_without_a_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    monkeypatch.setenv("OPENAI_API_KEY", "openai-secret")
+    monkeypatch.setenv("EMMA_SPEECH", "offline")
+    models = speech()
+    for model in (models.stt, models.llm, models.tts):
+        assert str(model._client.base_url) == "http://127.0.0.1:8901/v1/"
+        assert model._client.api_key == "unused"
+
+
+def test_in_realtime_one_model_does_it_all_at_the_configured_address(
+    realtime: RealtimeSpeech,
+) -> None:
+    assert told(realtime.llm).base_url == "http://127.0.0.1:9/v1"
+    assert (realtime.stt, realtime.tts) == (NOT_GIVEN, NOT_GIVEN)
+    assert isinstance(realtime.writer, openai.LLM)
+
+
+def test_in_realtime_what_the_student_says_is_written_down_in_the_lessons_language(
+    realtime: RealtimeSpeech,
+) -> None:
+    realtime.tune(Tuning(language="en-GB", one_language=True))
+    heard_as = told(realtime.llm).input_audio_transcription
+    assert (heard_as.model, heard_as.language) == ("gpt-4o-mini-transcribe", "en")
+    realtime.tune(Tuning(language="en-GB"))
+    assert told(realtime.llm).input_audio_transcription.language is None
+
+
+def test_in_realtime_turns_are_taken_by_level_and_on_this_machine(
+    realtime: RealtimeSpeech,
+) -> None:
+    """The server only says where speech begins and ends; it neither answers nor interrupts."""
+    realtime.tune(Tuning(level="A1"))
+    assert realtime.llm.capabilities.turn_detection is False
+    segments = told(realtime.llm).turn_detection
+    assert (segments.create_response, segments.interrupt_response) == (False, False)
+    assert segments.silence_duration_ms == 900
+    assert 1000 * pause_for("A1") > segments.silence_duration_ms
+
+
+@pytest.mark.parametrize(("rate", "told_rate"), [(0.0, 0.25), (9.0, 1.5)])
+def test_in_realtime_the_rate_stays_in_the_models_range(
+    realtime: RealtimeSpeech, rate: float, told_rate: float
+) -> None:
+    realtime.tune(Tuning(rate=rate))
+    assert told(realtime.llm).speed == told_rate
+
+
+def test_in_realtime_without_a_server_for_text_nothing_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    monkeypatch.setenv("EMMA_SPEECH", "realtime")
+    monkeypatch.setenv("EMMA_REALTIME_BASE_URL", "http://127.0.0.1:9/v1")
+    assert build_speech(Settings.load()).writer is None
+
+
+@pytest.mark.parametrize("mode", ["pipeline", "realtime", "offline"])
+@pytest.mark.parametrize("detection", ["v1-mini", "vad"])
+def test_no_audio_goes_to_livekits_cloud(
+    mode: str, detection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LiveKit's defaults in development are its cloud's detectors; a key makes them work."""
     monkeypatch.setenv("LIVEKIT_DEV_MODE", "1")
     monkeypatch.setenv("LIVEKIT_API_KEY", "key")
     monkeypatch.setenv("LIVEKIT_API_SECRET", "secret")
-    for detection in ("v1-mini", "vad"):
-        monkeypatch.setenv("EMMA_TURN_DETECTION", detection)
-        handling = speech().turn_handling(Tuning())
-        assert handling["interruption"]["mode"] == "vad"
-        detector = handling["turn_detection"]
-        if detection == "vad":
-            assert detector == "vad"
-        else:
-            assert isinstance(detector, inference.TurnDetector)
-            assert detector.model == "turn-detector-v1-mini"
+    monkeypatch.setenv("EMMA_TURN_DETECTION", detection)
+    monkeypatch.setenv("EMMA_SPEECH", mode)
+    speech = build_speech(Settings.load())
+    handling = turn_handling(Tuning(), speech.turn_detection)
+    assert handling["interruption"]["mode"] == "vad"
+    detector = handling["turn_detection"]
+    if detection == "vad":
+        assert detector == "vad"
+    else:
+        assert isinstance(detector, inference.TurnDetector)
+        assert detector.model == "turn-detector-v1-mini"
+    for model in (speech.stt, speech.llm, speech.tts):
+        assert not type(model).__module__.startswith("livekit.agents.inference")
