@@ -295,7 +295,8 @@ async def test_what_was_recorded_is_what_livekit_reports(
     assert recorder.stats.lost == 0
     assert recorded.announced() == announced(report)
     assert recorded.items() == items(report)
-    assert recorded.texts() == lesson.texts
+    # After a tool's report LiveKit asks once or twice, as it happens; a script that is over says ".".
+    assert [text for text in recorded.texts() if text != "."] == lesson.texts
     assert recorded.finals() == finals(report)
     assert recorded.provisional() == lesson.provisional
     assert recorded.tool_calls() == tool_calls(report)
