@@ -48,6 +48,7 @@ class Lesson:
     Attributes:
         turns: exchanges, then the job ends by itself.
         pace_s: pause between two of them.
+        burst: messages before them, one after the other, that no model has made.
         block_s: the event loop stands still for so long in the middle.
         disk_bytes: the most that any file of the job may hold from the first turn on.
     """
@@ -56,6 +57,7 @@ class Lesson:
     student_id: str
     turns: int
     pace_s: float = 0.1
+    burst: int = 0
     block_s: float = 0.0
     disk_bytes: int = 0
 
@@ -137,6 +139,11 @@ async def entrypoint(ctx: JobContext) -> None:
         # Python ignores SIGXFSZ, so a write beyond it comes up short, as on a full disk.
         hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
         resource.setrlimit(resource.RLIMIT_FSIZE, (lesson.disk_bytes, hard))
+    for number in range(lesson.burst):
+        item = ChatMessage(id=f"burst_{number}", role="user", content=[f"Sentence {number}."])
+        session.emit("conversation_item_added", ConversationItemAddedEvent(item=item))
+        if number % 20 == 0:
+            await asyncio.sleep(0)
     for turn in range(lesson.turns):
         await session.run(user_input=f"Sentence number {turn}.")
         if lesson.block_s and turn == lesson.turns // 2:

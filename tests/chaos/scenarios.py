@@ -119,6 +119,16 @@ async def functions_throw_then_are_repaired(stage: Stage) -> Verdict:
         return await stage.verdict(key)
 
 
+@scenario()
+async def records_by_100_000_while_convex_is_away(stage: Stage) -> Verdict:
+    async with stage.worker():
+        await stage.wire.cut()
+        key = await stage.teach(turns=1, burst=100_000)
+        await stage.desk.until(key, 100_000, timeout_s=120.0)
+        await stage.wire.mend()
+        return await stage.verdict(key, timeout_s=400.0)
+
+
 # ---------------------------------------------------------------------------------------------
 # Processes
 
@@ -242,11 +252,11 @@ async def cut_off_for_longer_than_the_lease(stage: Stage) -> Verdict:
         await stage.wire.cut()
         later_ms = (time.time() + 1_200.0) * 1_000
         await stage.run_internal("chaos:closeExpired", now=later_ms)
-        held = await stage.run_internal("chaos:held", sessionKey=key)
+        held = await stage.held(key)
         assert held["endReason"] == "lease_expired", held
         await stage.wire.mend()
         verdict = await over(stage, key, turns=60)
-        held = await stage.run_internal("chaos:held", sessionKey=key)
+        held = await stage.held(key)
         assert held["endReason"] != "lease_expired", held
         return verdict
 

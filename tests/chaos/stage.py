@@ -69,7 +69,7 @@ class Verdict:
 
 
 def judge(seen: Seen, held: Mapping[str, Any]) -> Verdict:
-    """One session: what the witness saw, beside what Convex holds (`chaos:held`)."""
+    """One session: what the witness saw, beside what Convex holds (`Stage.held`)."""
     messages, tools = Counter(held["messages"]), Counter(held["tools"])
     place = {item: i for i, item in enumerate(seen.messages)}
     places = [place[item] for item in held["messages"] if item in place]
@@ -265,21 +265,35 @@ class Stage:
         assert answer["status"] == "success", answer
         return answer["value"]
 
-    async def verdict(self, *session_keys: str) -> Verdict:
+    async def verdict(self, *session_keys: str, timeout_s: float = SETTLE_TIMEOUT_S) -> Verdict:
         """Wait until everything that was witnessed is there, or nothing more comes; compare."""
         verdict = await self._compare(session_keys)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SETTLE_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 while verdict.lost or verdict.open:
                     await asyncio.sleep(0.5)
                     verdict = await self._compare(session_keys)
         return verdict
 
+    async def held(self, session_key: str) -> dict[str, Any]:
+        """What Convex holds of a session: `status`, `endReason`, `messages` and `tools`, by id."""
+        held: dict[str, Any] = await self.run_internal("chaos:held", sessionKey=session_key)
+        held["messages"] = []
+        cursor: Any = None
+        while held["status"] is not None:
+            found = await self.run_internal(
+                "chaos:messages", sessionId=held["sessionId"], cursor=cursor
+            )
+            held["messages"] += found["page"]
+            cursor = found["cursor"]
+            if cursor is None:
+                break
+        return held
+
     async def _compare(self, session_keys: tuple[str, ...]) -> Verdict:
         verdict = Verdict()
         for session_key in session_keys:
-            held = await self.run_internal("chaos:held", sessionKey=session_key)
-            verdict += judge(self.desk.of(session_key), held)
+            verdict += judge(self.desk.of(session_key), await self.held(session_key))
         return verdict
 
     async def _deploy(self, path: Path, text: str) -> None:
@@ -317,24 +331,34 @@ export const held = internalQuery({
       .query("sessions")
       .withIndex("by_sessionKey", (q) => q.eq("sessionKey", sessionKey))
       .unique();
-    if (session === null) return { status: null, messages: [], tools: [] };
-    const messages = await ctx.db
-      .query("messages")
-      .withIndex("by_sessionId_and_runStartedAt_and_createdAt_and_seq", (q) =>
-        q.eq("sessionId", session._id),
-      )
-      .collect();
+    if (session === null) return { status: null, tools: [] };
     const events = await ctx.db
       .query("analyticsEvents")
       .withIndex("by_eventType_and_createdAt", (q) => q.eq("eventType", "tool_call"))
       .collect();
     return {
+      sessionId: session._id,
       status: session.status,
       endReason: session.endReason ?? null,
-      messages: messages.filter((row) => !row.provisional).map((row) => row.itemId),
       tools: events
         .filter((row) => row.sessionId === session._id)
         .map((row) => row.eventData.callId),
+    };
+  },
+});
+
+export const messages = internalQuery({
+  args: { sessionId: v.id("sessions"), cursor: v.union(v.string(), v.null()) },
+  handler: async (ctx, { sessionId, cursor }) => {
+    const found = await ctx.db
+      .query("messages")
+      .withIndex("by_sessionId_and_runStartedAt_and_createdAt_and_seq", (q) =>
+        q.eq("sessionId", sessionId),
+      )
+      .paginate({ numItems: 4_000, cursor });
+    return {
+      page: found.page.filter((row) => !row.provisional).map((row) => row.itemId),
+      cursor: found.isDone ? null : found.continueCursor,
     };
   },
 });

@@ -31,11 +31,14 @@ SNIPPETS = [body for language, body in FENCES if language == "python"]
 # Run by another test or by what runs the tests; the file must name the command.
 ELSEWHERE = {
     "make demo": "tests/e2e/test_demo_command.py",
+    "make demo-crash": "tests/e2e/test_crash.py",
     "make test": ".ci/run",
 }
 # Too slow for every run, or for a deployment: what they call is checked, not run.
 TARGETS = {
+    "make bench",
     "make bench-queries",
+    "make chaos",
     "make check",
     "make check-docker",
     "make codegen",
