@@ -15,6 +15,7 @@ from livekit.agents import Agent
 
 from emma_agent.context import Plan, Preferences, TutoringContext
 from emma_agent.lesson import LessonState, report_failure
+from emma_agent.speech import until_written
 from emma_agent.tools import profile
 
 __all__ = ["Tutor", "build_instructions", "greeting"]
@@ -112,6 +113,9 @@ class Tutor(Agent):
         if self._following is not None:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
+        if self.session.current_agent is self:
+            # The end, and no hand-over: what comes later is lost.
+            await until_written(self.session)
 
     async def _follow_lesson(self) -> None:
         """Tell the model what has become known, from its next answer on."""

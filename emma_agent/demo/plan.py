@@ -6,13 +6,20 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 __all__ = ["Deployment", "Plan", "StageError", "clean_environment"]
 
 # A child gets these from the stage or not at all: settings of another run must not leak in.
 _OURS: Final = ("LIVEKIT_", "CONVEX_", "NEXT_PUBLIC_CONVEX_", "OPENAI_", "EMMA_")
-_MODELS: Final = ("OPENAI_", "EMMA_STT_", "EMMA_LLM_", "EMMA_TTS_")
+_MODELS: Final = (
+    "OPENAI_",
+    "EMMA_SPEECH",
+    "EMMA_STT_",
+    "EMMA_LLM_",
+    "EMMA_TTS_",
+    "EMMA_REALTIME_",
+)
 _LOCAL: Final = "127.0.0.1,localhost"
 
 
@@ -48,6 +55,10 @@ class Plan:
     convex: Deployment | None = None
     """A deployment that runs already, or None for a convex-local of this lesson alone."""
     log_level: str = "INFO"
+    speech: Literal["pipeline", "realtime"] = "pipeline"
+    """Which kind the offline speech is."""
+    late_transcripts_s: float = 0.0
+    """In realtime: how late the student's words are written down."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Plan:

@@ -93,11 +93,12 @@ async def run_services(
         models = plan.openai or {}
         if plan.openai is None:
             port = free_port()
-            command = [sys.executable, "-m", "emma_agent.demo.speech", "--port", str(port)]
-            speech = start("The offline speech", [*command, "--exit-with-parent"], {}, grace_s=2.0)
+            speech = start("The offline speech", _speech(plan, port), {}, grace_s=2.0)
+            own = "EMMA_REALTIME" if plan.speech == "realtime" else "OPENAI"
             models = {
-                "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1",
-                "OPENAI_API_KEY": "offline",
+                "EMMA_SPEECH": plan.speech,
+                f"{own}_BASE_URL": f"http://127.0.0.1:{port}/v1",
+                f"{own}_API_KEY": "offline",
             }
 
         def begin_worker(name: str) -> Child:
@@ -166,6 +167,14 @@ async def run_services(
             worker=worker,
             start_worker=start_worker,
         )
+
+
+def _speech(plan: Plan, port: int) -> list[str]:
+    module, options = "speech", []
+    if plan.speech == "realtime":
+        module, options = "realtime", ["--late-transcripts", str(plan.late_transcripts_s)]
+    command = [sys.executable, "-m", f"emma_agent.demo.{module}", "--port", str(port)]
+    return [*command, *options, "--exit-with-parent"]
 
 
 async def _end(child: Child, children: set[Child], grace_s: float) -> None:

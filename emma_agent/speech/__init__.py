@@ -16,9 +16,9 @@ from typing import assert_never
 from emma_agent.settings import Settings
 from emma_agent.speech.models import Speech
 from emma_agent.speech.pipeline import PipelineSpeech
-from emma_agent.speech.realtime import RealtimeSpeech
+from emma_agent.speech.realtime import RealtimeSpeech, until_written
 
-__all__ = ["PipelineSpeech", "RealtimeSpeech", "Speech", "build_speech"]
+__all__ = ["PipelineSpeech", "RealtimeSpeech", "Speech", "build_speech", "until_written"]
 
 
 def build_speech(settings: Settings) -> Speech:

@@ -7,19 +7,24 @@ the bundled detectors.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from dataclasses import dataclass
-from typing import ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self
 
-from livekit.agents import NOT_GIVEN, NotGiven
+from livekit.agents import NOT_GIVEN, AgentSession, NotGiven
 from livekit.plugins import openai
 from openai.types.realtime import AudioTranscription
 from openai.types.realtime.realtime_audio_input_turn_detection import ServerVad
 
 from emma_agent.listening import Tuning, pause_for, primary_subtag
+from emma_agent.logs import get_logger
 from emma_agent.settings import Settings, TurnDetection
 from emma_agent.speech.models import base_url, text_model
 
-__all__ = ["RealtimeSpeech"]
+__all__ = ["RealtimeSpeech", "WritingModel", "until_written"]
+
+log = get_logger(__name__)
 
 # What OpenAI Realtime takes.
 _SLOWEST: Final = 0.25
@@ -29,13 +34,77 @@ _FASTEST: Final = 1.5
 _BEFORE_ANSWER_S: Final = 0.3
 
 
+# How long the end of a lesson waits for the student's last words to be written down.
+_WRITTEN_TIMEOUT_S: Final = 8.0
+
+
+class WritingModel(openai.realtime.RealtimeModel):
+    """Knows which utterances are not written down yet: a transcript may come after the answer."""
+
+    def __init__(self, *, transcribed_by: str, **options: Any) -> None:
+        super().__init__(
+            # Without a transcript there is no row of what the student said.
+            input_audio_transcription=AudioTranscription(model=transcribed_by),
+            turn_detection=_segments(Tuning()),
+            **options,
+        )
+        self._unwritten: set[str] = set()
+        self._all_written = asyncio.Event()
+        self._all_written.set()
+
+    def session(self, *, turn_detection_disabled: bool = False) -> openai.realtime.RealtimeSession:
+        session = super().session(turn_detection_disabled=turn_detection_disabled)
+        session.on("openai_server_event_received", self._follow)
+        return session
+
+    async def written_down(self, *, timeout_s: float) -> bool:
+        """Wait for the transcript of everything that was said; False if one did not come."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._all_written.wait()
+        return not self._unwritten
+
+    def _follow(self, event: dict[str, Any]) -> None:
+        match event.get("type"):
+            case "input_audio_buffer.committed":
+                self._unwritten.add(str(event.get("item_id")))
+            case (
+                "conversation.item.input_audio_transcription.completed"
+                | "conversation.item.input_audio_transcription.failed"
+                | "conversation.item.deleted"
+            ):
+                self._unwritten.discard(str(event.get("item_id")))
+        if self._unwritten:
+            self._all_written.clear()
+        else:
+            # After LiveKit has made a message of it: that happens before the loop goes on.
+            self._all_written.set()
+
+
+async def until_written(agent_session: AgentSession[Any]) -> None:
+    """Before a session closes: wait for what was said and is not written down yet, for a while.
+
+    What comes after its end would be lost. In a pipeline LiveKit itself waits for it.
+    """
+    model = agent_session.llm
+    if isinstance(model, WritingModel) and not await model.written_down(
+        timeout_s=_WRITTEN_TIMEOUT_S
+    ):
+        log.warning(
+            "speech.transcript_missing",
+            wait_s=_WRITTEN_TIMEOUT_S,
+            remedy="the student's last words are not on the record: the realtime server did not "
+            "write them down in time",
+        )
+
+
 @dataclass(slots=True)
 class RealtimeSpeech:
     """One model."""
 
     stt: ClassVar[NotGiven] = NOT_GIVEN
     tts: ClassVar[NotGiven] = NOT_GIVEN
-    llm: openai.realtime.RealtimeModel
+    llm: WritingModel
     writer: openai.LLM | None
     turn_detection: TurnDetection
     transcribed_by: str
@@ -45,14 +114,12 @@ class RealtimeSpeech:
         """The model of the settings; one that writes, if there is an address or a key for it."""
         endpoint, text = settings.endpoint("realtime"), settings.endpoint("llm")
         return cls(
-            llm=openai.realtime.RealtimeModel(
+            llm=WritingModel(
+                transcribed_by=settings.stt_model,
                 model=settings.realtime_model,
                 voice=settings.realtime_voice,
                 api_key=endpoint.key,
                 base_url=base_url(endpoint),
-                # Without a transcript there is no row of what the student said.
-                input_audio_transcription=AudioTranscription(model=settings.stt_model),
-                turn_detection=_segments(Tuning()),
             ),
             writer=text_model(settings, text) if text.usable else None,
             turn_detection=settings.turn_detection,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Any
 
 import pytest
 from livekit import rtc
-from livekit.agents import NOT_GIVEN, LanguageCode, inference, stt
+from livekit.agents import NOT_GIVEN, LanguageCode, inference, stt, utils
 from livekit.plugins import openai
 
 from emma_agent.listening import Tuning, pause_for, turn_handling
@@ -191,3 +192,25 @@ def test_no_audio_goes_to_livekits_cloud(
         assert detector.model == "turn-detector-v1-mini"
     for model in (speech.stt, speech.llm, speech.tts):
         assert not type(model).__module__.startswith("livekit.agents.inference")
+
+
+COMMITTED = "input_audio_buffer.committed"
+TRANSCRIBED = "conversation.item.input_audio_transcription"
+
+
+@pytest.mark.parametrize("end", [f"{TRANSCRIBED}.completed", f"{TRANSCRIBED}.failed"])
+async def test_the_end_of_a_lesson_waits_for_what_is_not_written_down_yet(
+    realtime: RealtimeSpeech, end: str
+) -> None:
+    model = realtime.llm
+    assert await model.written_down(timeout_s=0)
+    async with utils.http_context.open():
+        session = model.session()
+        try:
+            session.emit("openai_server_event_received", {"type": COMMITTED, "item_id": "a"})
+            assert not await model.written_down(timeout_s=0)
+            waiting = asyncio.create_task(model.written_down(timeout_s=5))
+            session.emit("openai_server_event_received", {"type": end, "item_id": "a"})
+            assert await waiting
+        finally:
+            await session.aclose()
