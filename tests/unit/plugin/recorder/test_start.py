@@ -39,6 +39,18 @@ async def test_the_run_is_bound_to_the_student_of_the_metadata(
     assert (claims["sub"], claims["student_id"]) == ("student:k57", "k57")
 
 
+async def test_a_job_that_carries_on_a_session_says_when_it_was_last_seen(
+    attach: Callable[..., SessionRecorder], folding: FoldingConvex
+) -> None:
+    """Convex decides by it whether the session goes on or a new one begins."""
+    recorder = attach(last_seen_at=1_795_474_000.5)
+    await recorder.aclose()
+
+    first = folding.folded[0]
+    assert (first["kind"], first["lastSeenAt"]) == ("sessionResumed", 1_795_474_000_500.0)
+    assert first["sessionKey"] == recorder.identity.session_key
+
+
 @pytest.mark.parametrize(
     "metadata",
     [

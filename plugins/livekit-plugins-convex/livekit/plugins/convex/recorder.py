@@ -43,6 +43,7 @@ from .records import (
     Record,
     RunEndedRecord,
     SessionEndedRecord,
+    SessionResumedRecord,
     SessionStartedRecord,
     StateChangedRecord,
     TranscriptRecord,
@@ -165,6 +166,7 @@ class SessionRecorder:
         outbox_dir: Path | str | None = None,
         agent_name: str | None = None,
         end_job_on_close: bool = True,
+        last_seen_at: float | None = None,
         record_states: bool = False,
         redact: Redact | None = None,
     ) -> SessionRecorder:
@@ -184,6 +186,9 @@ class SessionRecorder:
                 delivered from memory.
             end_job_on_close: shut the job down when the session closes. LiveKit leaves it running
                 until the server ends the empty room, 17 to 20 s after the student has gone.
+            last_seen_at: this job carries on the session of that key, of which this was the last, in
+                Unix seconds. After more than the grace period (15 minutes) it becomes a session of
+                its own. None: it begins the session, or joins it if another job has begun it.
             record_states: also record when the user and the agent begin to speak, listen, think.
             redact: sees each record of this run before it is stored, an app's own too, and returns
                 what to store, such as `msgspec.structs.replace(record, text="…")`. It runs on the
@@ -225,16 +230,19 @@ class SessionRecorder:
             record_states=record_states,
             redact=redact,
         )
+        start: dict[str, Any] = {
+            "created_at": clock.started_at,
+            "session_key": header.session_key,
+            "room": ctx.room.name or ctx.job.room.name,
+            "job_id": ctx.job.id,
+            "agent_name": ctx.job.agent_name if agent_name is None else agent_name,
+            "lesson_id": identity.lesson_id,
+            "participant_identity": identity.participant_identity,
+        }
         recorder.record(
-            SessionStartedRecord(
-                created_at=clock.started_at,
-                session_key=header.session_key,
-                room=ctx.room.name or ctx.job.room.name,
-                job_id=ctx.job.id,
-                agent_name=ctx.job.agent_name if agent_name is None else agent_name,
-                lesson_id=identity.lesson_id,
-                participant_identity=identity.participant_identity,
-            )
+            SessionStartedRecord(**start)
+            if last_seen_at is None
+            else SessionResumedRecord(**start, last_seen_at=last_seen_at)
         )
         recorder._delivery.start()
         recorder._listen(session)

@@ -91,8 +91,6 @@ class SessionStartedRecord(RunStart, tag="sessionStarted", frozen=True, kw_only=
 class SessionResumedRecord(RunStart, tag="sessionResumed", frozen=True, kw_only=True):
     """The first record of a run that carries on a session begun by another run.
 
-    Folded by Convex; `SessionRecorder` writes none, since it does not know yet of other runs.
-
     Attributes:
         last_seen_at: the last that is known of the session, in Unix seconds. Longer before
             `created_at` than the grace period, this run becomes a session of its own.
