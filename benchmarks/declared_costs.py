@@ -152,7 +152,8 @@ COSTS: Final[dict[str, Cost]] = {
     ),
     "sessions:list": Cost({"sessions": "page"}, page()),
     "sessions:plan": Cost(
-        {"students": 1, "lessons": 1, "slideSets": 1}, lambda names: {"lessonId": names.lesson}
+        {"students": 1, "lessons": 1, "slideSets": 1, "avatars": 1},
+        lambda names: {"lessonId": names.lesson},
     ),
     "sessions:recordVersions": Cost({}),
     "students:erasure": Cost({"erasures": 1}, lambda names: {"studentId": names.student_ids[1]}),
@@ -169,6 +170,7 @@ COSTS: Final[dict[str, Cost]] = {
             "students": 1,
             "lessons": 2,
             "slideSets": 1,
+            "avatars": 1,
             "vocabulary": 20,
             "corrections": 200,
             "progress": "begun",

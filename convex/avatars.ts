@@ -110,7 +110,7 @@ export const publish = teacherMutation({
 });
 
 /**
- * Offers the avatar no more; who has it keeps it.
+ * Offers the avatar no more; who has it goes on with the plain Emma, until it is offered again.
  *
  * @throws ConvexError `not_found`.
  */

@@ -7,7 +7,7 @@
  */
 import { v } from "convex/values";
 import type { Infer } from "convex/values";
-import { vLesson, vLevel, vPreferences } from "./schoolValidators";
+import { vLesson, vLevel, vPreferences, vTutorAvatar } from "./schoolValidators";
 
 // ---------------------------------------------------------------------------------------------
 // Records: what the tutor notes beside the talk itself
@@ -262,6 +262,8 @@ export const vTutoringContext = v.object({
   }),
   preferences: vPreferences,
   lesson: v.union(vLesson, v.null()),
+  /** As in the plan. */
+  avatar: v.optional(vTutorAvatar),
   progress: v.union(
     v.object({
       /** Counted up to 200. */

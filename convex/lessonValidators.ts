@@ -6,7 +6,7 @@
  */
 import { v } from "convex/values";
 import type { Infer } from "convex/values";
-import { vExercise, vLessonKind, vLevel, vSlide, vTeachingStyle } from "./schoolValidators";
+import { vExercise, vLessonKind, vLevel, vSlide, vTalkingHead, vTeachingStyle } from "./schoolValidators";
 
 /** The stable name of a lesson, a course or an avatar: `a-trip-to-london`. */
 const vSlug = v.string();
@@ -132,6 +132,8 @@ export const vAvatarContent = v.object({
   /** BCP 47. */
   language: v.string(),
   teachingStyle: vTeachingStyle,
+  /** Absent: a voice alone. */
+  talkingHead: v.optional(vTalkingHead),
 });
 export type AvatarContent = Infer<typeof vAvatarContent>;
 

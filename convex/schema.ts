@@ -26,6 +26,7 @@ import {
   vPreferences,
   vRelation,
   vSlide,
+  vTalkingHead,
   vTeachingStyle,
   vTotals,
   vUserRole,
@@ -117,6 +118,7 @@ export default defineSchema({
     voice: v.string(),
     language: v.string(),
     teachingStyle: vTeachingStyle,
+    talkingHead: v.optional(vTalkingHead),
     published: v.boolean(),
   }).index("by_slug", ["slug"]),
 

@@ -116,6 +116,9 @@ export const vLesson = v.object({
 });
 export type Lesson = Infer<typeof vLesson>;
 
+/** A face that speaks with Emma's voice: a provider of LiveKit's, and its own name for the face. */
+export const vTalkingHead = v.object({ provider: v.string(), face: v.string() });
+
 /** How an avatar teaches. */
 export const vTeachingStyle = v.union(
   v.literal("patient"),
@@ -231,6 +234,22 @@ export const vRetainedTable = v.union(
 );
 export type RetainedTable = Infer<typeof vRetainedTable>;
 
+/** Who Emma is in a lesson. */
+export const vTutorAvatar = v.object({
+  name: v.string(),
+  persona: v.string(),
+  voice: v.string(),
+  language: v.string(),
+  teachingStyle: vTeachingStyle,
+  talkingHead: v.optional(vTalkingHead),
+});
+export type TutorAvatar = Infer<typeof vTutorAvatar>;
+
 /** What others may change while a lesson runs. */
-export const vPlan = v.object({ preferences: vPreferences, lesson: v.union(vLesson, v.null()) });
+export const vPlan = v.object({
+  preferences: vPreferences,
+  lesson: v.union(vLesson, v.null()),
+  /** The lesson's, else the student's; absent: the plain Emma. */
+  avatar: v.optional(vTutorAvatar),
+});
 export type Plan = Infer<typeof vPlan>;

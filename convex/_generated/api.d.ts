@@ -20,6 +20,7 @@ import type * as lessons from "../lessons.js";
 import type * as limits from "../limits.js";
 import type * as messages from "../messages.js";
 import type * as model_analytics from "../model/analytics.js";
+import type * as model_avatars from "../model/avatars.js";
 import type * as model_bounded from "../model/bounded.js";
 import type * as model_cards from "../model/cards.js";
 import type * as model_checks from "../model/checks.js";
@@ -92,6 +93,7 @@ declare const fullApi: ApiFromModules<{
   limits: typeof limits;
   messages: typeof messages;
   "model/analytics": typeof model_analytics;
+  "model/avatars": typeof model_avatars;
   "model/bounded": typeof model_bounded;
   "model/cards": typeof model_cards;
   "model/checks": typeof model_checks;

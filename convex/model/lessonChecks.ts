@@ -125,6 +125,8 @@ export function* avatarProblems(at: string, avatar: Draft<AvatarContent>): Probl
   yield* textProblems(`${at}persona`, avatar.persona, SCHOOL.maxPersonaBytes);
   yield* caught(() => checkName(`${at}voice`, avatar.voice));
   yield* caught(() => checkLanguage(`${at}language`, avatar.language));
+  yield* caught(() => checkName(`${at}talkingHead.provider`, avatar.talkingHead?.provider));
+  yield* caught(() => checkName(`${at}talkingHead.face`, avatar.talkingHead?.face));
 }
 
 function* slugProblems(field: string, slug: string | undefined): Problems {

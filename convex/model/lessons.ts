@@ -11,13 +11,16 @@ import { addToCourse, courseEnd, requireCourse } from "./courses";
 import { lessonProblems, refuseFirst, togetherProblems } from "./lessonChecks";
 
 /** The lesson of that id, or null: unknown, deleted, or an id of another table or deployment. */
-export async function loadLesson(
+export async function findLesson(
   ctx: QueryCtx,
   lessonId: string | undefined,
-): Promise<Lesson | null> {
+): Promise<Doc<"lessons"> | null> {
   const id = lessonId === undefined ? null : ctx.db.normalizeId("lessons", lessonId);
-  const lesson = id === null ? null : await ctx.db.get("lessons", id);
-  if (lesson === null) return null;
+  return id === null ? null : await ctx.db.get("lessons", id);
+}
+
+/** A lesson as the tutor holds it, with its slides. */
+export async function toTaughtLesson(ctx: QueryCtx, lesson: Doc<"lessons">): Promise<Lesson> {
   const { _id, title, level, language, kind, objectives, targetWords, exercises } = lesson;
   return {
     lessonId: _id,

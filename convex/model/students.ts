@@ -8,8 +8,9 @@ import { fail } from "../errors";
 import type { TutoringContext } from "../learningValidators";
 import { SCHOOL } from "../limits";
 import type { Lesson, Plan, Preferences } from "../schoolValidators";
+import { loadAvatar } from "./avatars";
 import { recurringErrors } from "./corrections";
-import { loadLesson } from "./lessons";
+import { findLesson, toTaughtLesson } from "./lessons";
 import { liveOf } from "./sessions";
 import { wordsDue } from "./vocabulary";
 
@@ -24,9 +25,9 @@ export const DEFAULT_PREFERENCES: Preferences = {
 const MAX_LESSONS_COUNTED = 200;
 
 /**
- * Preferences and lesson.
+ * Preferences, lesson and avatar.
  *
- * Reads `students`, `lessons` and `slideSets`, which the fold never writes: a subscription to this
+ * Reads `students`, `lessons`, `slideSets` and `avatars`, which the fold never writes: a subscription to this
  * does not wake for what the agent records.
  */
 export async function loadPlan(
@@ -37,7 +38,7 @@ export async function loadPlan(
   const student = studentId === null ? null : await ctx.db.get("students", studentId);
   return {
     preferences: student?.preferences ?? DEFAULT_PREFERENCES,
-    lesson: await loadLesson(ctx, lessonId),
+    ...(await loadTaught(ctx, lessonId, student)),
   };
 }
 
@@ -56,14 +57,14 @@ export async function loadTutoringContext(
   if (student === null) {
     fail({ code: "student_unknown", message: "students:tutoringContext: there is no such student." });
   }
-  const lesson = await loadLesson(ctx, lessonId);
+  const taught = await loadTaught(ctx, lessonId, student);
   const due = await wordsDue(ctx, studentId, now, SCHOOL.maxWordsDueInContext);
   const recurring = await recurringErrors(ctx, studentId, now);
   return {
     student: toStudent(student),
     preferences: student.preferences,
-    lesson,
-    progress: await progressOf(ctx, studentId, lesson),
+    ...taught,
+    progress: await progressOf(ctx, studentId, taught.lesson),
     lastSession: await lastSessionOf(ctx, studentId),
     wordsDue: due.map(({ language, word, meaning, example }) => ({
       language,
@@ -72,6 +73,20 @@ export async function loadTutoringContext(
       ...(example === undefined ? {} : { example }),
     })),
     recurringErrors: recurring.slice(0, SCHOOL.maxRecurringInContext),
+  };
+}
+
+/** The lesson, and who Emma is in it. */
+async function loadTaught(
+  ctx: QueryCtx,
+  lessonId: string | undefined,
+  student: Doc<"students"> | null,
+): Promise<Pick<Plan, "lesson" | "avatar">> {
+  const row = await findLesson(ctx, lessonId);
+  const avatar = await loadAvatar(ctx, row, student);
+  return {
+    lesson: row === null ? null : await toTaughtLesson(ctx, row),
+    ...(avatar === undefined ? {} : { avatar }),
   };
 }
 

@@ -14,6 +14,7 @@ const AVATAR: AvatarContent = {
   voice: "coral",
   language: "en",
   teachingStyle: "patient",
+  talkingHead: { provider: "tavus", face: "r1" },
 };
 
 async function school() {
@@ -49,6 +50,11 @@ test.each([
   ["an empty name", { name: "" }, { code: "invalid_value", field: "name" }],
   ["no language", { language: "??" }, { code: "invalid_value", field: "language" }],
   ["a long voice", { voice: "v".repeat(1_025) }, { code: "field_too_long", field: "voice" }],
+  [
+    "a face without a name",
+    { talkingHead: { provider: "tavus", face: "" } },
+    { code: "invalid_value", field: "talkingHead.face" },
+  ],
   ["a slug that is none", { slug: "my emma" }, { code: "invalid_value", field: "slug" }],
 ])("%s is refused, new or as a change", async (_what, changes, expected) => {
   const { t, teacher, avatarId } = await school();

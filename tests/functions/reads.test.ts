@@ -112,6 +112,47 @@ describe("sessions:plan", () => {
     expect(guest).toMatchObject({ preferences: { speechRate: 1 }, lesson: { lessonId } });
   });
 
+  test("has the lesson's avatar, else the student's, if it is published", async () => {
+    const t = deployment();
+    const { studentId, lessonId } = await seed(t);
+    const agent = agentOf(t, studentId);
+    const avatar = (name: string) => ({
+      slug: name,
+      name,
+      persona: `You are ${name}.`,
+      voice: "coral",
+      language: "en",
+      teachingStyle: "lively" as const,
+      talkingHead: { provider: "tavus", face: "r1" },
+      published: true,
+    });
+    const [own, ofLesson] = await t.run(async (ctx) => {
+      const ids = [
+        await ctx.db.insert("avatars", avatar("sam")),
+        await ctx.db.insert("avatars", avatar("kim")),
+      ] as const;
+      await ctx.db.patch(studentId, { avatarId: ids[0] });
+      await ctx.db.patch(lessonId, { avatarId: ids[1] });
+      return ids;
+    });
+    const named = async () => {
+      const plan = await agent.query(api.sessions.plan, { lessonId });
+      const context = await agent.query(api.students.tutoringContext, { lessonId });
+      expect(context.avatar).toEqual(plan.avatar);
+      return plan.avatar?.name;
+    };
+
+    const { slug, published, ...shown } = avatar("kim");
+    expect(await agent.query(api.sessions.plan, { lessonId })).toMatchObject({ avatar: shown });
+    expect(await named()).toBe("kim");
+    const guest = await agentOfGuest(t, "g1").query(api.sessions.plan, { lessonId });
+    expect(guest.avatar?.name).toBe("kim");
+    await t.run(async (ctx) => await ctx.db.patch(ofLesson, { published: false }));
+    expect(await named()).toBe("sam");
+    await t.run(async (ctx) => await ctx.db.delete(own));
+    expect(await named()).toBeUndefined();
+  });
+
   test("reads no table that the fold writes", async () => {
     const t = deployment();
     const { studentId, lessonId } = await seed(t);
