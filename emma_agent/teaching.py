@@ -115,6 +115,7 @@ class Teaching:
         corrections: noted in this lesson, by their id, in order.
         new_words: introduced in this lesson, as written, in order.
         finished: the objectives were reached.
+        turned_during: LiveKit's id of Emma's answer that last turned a slide.
     """
 
     def __init__(self, *, now: Callable[[], float] = time.time) -> None:
@@ -126,6 +127,7 @@ class Teaching:
         self.corrections: dict[str, CorrectionRecord] = {}
         self.new_words: dict[str, WordIntroducedRecord] = {}
         self.finished = False
+        self.turned_during: str | None = None
         self._now = now
         self._chosen = _Chosen()
         self._rated: dict[str, float] = {}

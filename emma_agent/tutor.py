@@ -1,112 +1,53 @@
-"""Tutor: Emma as a LiveKit agent, and the instructions she works by.
+"""Tutor: Emma as a LiveKit agent, one for each part of the lesson.
 
-`build_instructions` is a pure function of what is known, the fixed part first, so that
-a provider's prompt cache holds from lesson to lesson.
+The next part is entered by a hand-over: `next_step` answers LiveKit with the Tutor of that part, who
+takes the conversation along and begins. The part is on the record, so that another worker goes on
+there; so is the hand-over.
 """
 
 from __future__ import annotations
 
 import asyncio
-from functools import cache
-from importlib import resources
-from typing import assert_never
 
-from livekit.agents import Agent
+from livekit.agents import NOT_GIVEN, Agent, RunContext, ToolError, function_tool, llm
 
-from emma_agent.context import Plan, Preferences, TutoringContext
 from emma_agent.lesson import LessonState, report_failure
+from emma_agent.prompt import assemble, entry
 from emma_agent.speech import until_written
-from emma_agent.tools import profile
+from emma_agent.tools import TOOLS
 
-__all__ = ["Tutor", "build_instructions", "greeting"]
-
-
-@cache
-def _prompt(name: str) -> str:
-    return resources.files("emma_agent.prompts").joinpath(f"{name}.txt").read_text("utf-8").strip()
-
-
-def build_instructions(context: TutoringContext | None, plan: Plan) -> str:
-    """What Emma is told: who she is, what is taught, whom she teaches.
-
-    Args:
-        context: what is known of the student; None for a guest.
-        plan: preferences and lesson as they are now; newer than those in `context`.
-    """
-    lesson = plan.lesson
-    parts = [_prompt("emma"), _prompt(lesson.kind if lesson else "conversation")]
-    if lesson is not None:
-        parts.append(
-            _block(
-                "The lesson",
-                title=lesson.title,
-                level=lesson.level,
-                language=lesson.language,
-                objectives="; ".join(lesson.objectives),
-                target_words=", ".join(lesson.target_words),
-            )
-        )
-    if context is None:
-        parts.append(_prompt("guest"))
-    else:
-        student, last = context.student, context.last_session
-        parts.append(
-            _block(
-                "The student",
-                name=student.name,
-                level=student.level,
-                native_language=student.native_language,
-                learns=student.target_language,
-                goals="; ".join(student.goals),
-                interests="; ".join(student.interests),
-                last_lesson=(last.lesson_title or "free conversation") if last else "none yet",
-            )
-        )
-    parts.append(_how_to_correct(plan.preferences))
-    return "\n\n".join(parts)
-
-
-def greeting() -> str:
-    """What Emma is told when a lesson begins."""
-    return _prompt("greet")
-
-
-def _how_to_correct(preferences: Preferences) -> str:
-    match preferences.correction_style:
-        case "gentle":
-            style = "Correct what gets in the way of being understood, by saying it rightly."
-        case "every_error":
-            style = "Correct every mistake, briefly, one at a time."
-        case "at_the_end":
-            style = "Do not interrupt to correct; name the mistakes at the end of the lesson."
-        case _:
-            assert_never(preferences.correction_style)
-    if preferences.native_language_help:
-        return f"{style} You may help with a word in the student's own language."
-    return f"{style} Speak only the language that is learnt."
-
-
-def _block(title: str, /, **lines: str) -> str:
-    known = [f"- {name.replace('_', ' ')}: {text}" for name, text in lines.items() if text]
-    return "\n".join([f"{title}:", *known])
+__all__ = ["Tutor"]
 
 
 class Tutor(Agent):
-    """Emma. She greets when she enters, and follows what changes while the lesson runs."""
+    """Emma, in the part of the lesson that is on. She begins it, and follows what changes.
 
-    def __init__(self, lesson: LessonState) -> None:
+    Attributes:
+        step: the part that she leads through.
+    """
+
+    def __init__(self, lesson: LessonState, *, chat_ctx: llm.ChatContext | None = None) -> None:
+        """Emma in `lesson.step`.
+
+        Args:
+            chat_ctx: what was said before.
+        """
         super().__init__(
-            instructions=build_instructions(lesson.context, lesson.plan), tools=[*profile.TOOLS]
+            id=f"tutor_{lesson.step}",
+            instructions=assemble(lesson.snapshot()),
+            tools=[*TOOLS],
+            chat_ctx=NOT_GIVEN if chat_ctx is None else chat_ctx,
         )
+        self.step = lesson.step
         self._lesson = lesson
         self._seen = lesson.version
         self._following: asyncio.Task[None] | None = None
 
     async def on_enter(self) -> None:
-        """Greet the student."""
+        """Begin this part of the lesson; the first begins with a greeting."""
         self._following = asyncio.create_task(self._follow_lesson(), name="tutor.follow_lesson")
         self._following.add_done_callback(report_failure)
-        self.session.generate_reply(instructions=greeting())
+        self.session.generate_reply(instructions=entry(self.step))
 
     async def on_exit(self) -> None:
         """Stop following the lesson."""
@@ -117,10 +58,22 @@ class Tutor(Agent):
             # The end, and no hand-over: what comes later is lost.
             await until_written(self.session)
 
+    @function_tool(flags=llm.ToolFlag.IGNORE_ON_ENTER)
+    async def next_step(self, context: RunContext[LessonState]) -> Agent:
+        """Go on to the next part of the lesson, once the part that is on is done."""
+        lesson = context.userdata
+        if lesson.step != self.step:
+            # A model may call a tool several times in one answer.
+            raise ToolError("You are on the way to the next part already.")
+        following = lesson.next_step
+        if following is None:
+            raise ToolError("This is the last part of the lesson; say goodbye.")
+        lesson.enter_step(following)
+        return Tutor(lesson, chat_ctx=self.chat_ctx.copy(exclude_instructions=True))
+
     async def _follow_lesson(self) -> None:
         """Tell the model what has become known, from its next answer on."""
         while True:
             self._seen = await self._lesson.changed_since(self._seen)
-            await self.update_instructions(
-                build_instructions(self._lesson.context, self._lesson.plan)
-            )
+            if self._lesson.step == self.step:
+                await self.update_instructions(assemble(self._lesson.snapshot()))

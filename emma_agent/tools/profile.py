@@ -1,16 +1,18 @@
-"""Tools that read: who the student is, and what is taught today."""
+"""Tools that read: who the student is, what is taught today, and how far they are."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Final
 
 from livekit.agents import RunContext, ToolError, function_tool
 
 from emma_agent.lesson import LessonState
+from emma_agent.tools.answers import as_json
 
-__all__ = ["TOOLS", "get_lesson_plan", "get_student_profile"]
+__all__ = ["TOOLS", "get_lesson_plan", "get_progress", "get_student_profile"]
+
+_SHOWN: Final = 20
 
 
 @function_tool
@@ -30,7 +32,7 @@ async def get_student_profile(context: RunContext[LessonState]) -> str:
     student = asdict(known.student)
     # The model has no use for it, and what it never sees it cannot say.
     del student["student_id"]
-    return _json(
+    return as_json(
         student=student,
         preferences=asdict(lesson.plan.preferences),
         lessons_completed=known.progress.lessons_completed if known.progress else 0,
@@ -46,16 +48,41 @@ async def get_lesson_plan(context: RunContext[LessonState]) -> str:
         raise ToolError("No lesson is planned for today; talk freely.")
     plan = asdict(lesson, dict_factory=_known)
     del plan["lesson_id"]
-    return _json(lesson=plan)
+    return as_json(lesson=plan)
 
 
-TOOLS: Final = (get_student_profile, get_lesson_plan)
+@function_tool
+async def get_progress(context: RunContext[LessonState]) -> str:
+    """Look up how far the lesson is: part, slide, words, mistakes and exercises up to now."""
+    lesson = context.userdata
+    noted = lesson.corrections.values()
+    return as_json(
+        part=lesson.step,
+        next_part=lesson.next_step,
+        slide=None if lesson.slide is None else lesson.slide + 1,
+        slides=len(lesson.slides),
+        words_due=[word.word for word in lesson.words_due[:_SHOWN]],
+        new_words=[word.word for word in lesson.new_words.values()],
+        corrections=[
+            {
+                "correction_id": each.correction_id,
+                "said": each.said,
+                "target": each.target,
+                "repaired": each.repaired,
+            }
+            for each in [*noted][-_SHOWN:]
+        ],
+        recurring_errors=[
+            {"error_type": error.error_type, "count": error.count, "repaired": error.repaired}
+            for error in lesson.recurring_errors
+        ],
+        exercises={answer.exercise_id: answer.score for answer in lesson.answers},
+        finished=lesson.finished,
+    )
+
+
+TOOLS: Final = (get_student_profile, get_lesson_plan, get_progress)
 
 
 def _known(fields: list[tuple[str, object]]) -> dict[str, object]:
     return {name: value for name, value in fields if value is not None}
-
-
-def _json(**values: object) -> str:
-    # LiveKit would hand a dict to the model as Python's str() of it.
-    return json.dumps(values, ensure_ascii=False)

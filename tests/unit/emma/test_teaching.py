@@ -18,21 +18,10 @@ from emma_agent.records import (
     WordReviewedRecord,
 )
 from emma_agent.teaching import REVIEW_EVERY_S, Teaching, same_words
-from livekit.plugins.convex import Record
+from tests.support.talking import Pen
 from tests.support.wire import LESSON, PREFERENCES, tutoring_context
 
 SLIDES = [{"title": title, "text": f"About {title}."} for title in ("one", "two", "three")]
-
-
-class Pen:
-    """Stands for a SessionRecorder: keeps what is written."""
-
-    def __init__(self) -> None:
-        self.written: list[Record] = []
-
-    def record(self, record: Record) -> int:
-        self.written.append(record)
-        return len(self.written)
 
 
 class Clock:

@@ -1,68 +1,22 @@
-"""Emma's instructions are a pure function of what is known; she follows what changes."""
+"""Emma leads through the parts of a lesson, and follows what changes meanwhile."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
+from livekit.agents import RunResult
+from livekit.agents.llm import AgentHandoff
 
-from emma_agent.context import GUEST_PLAN, Plan, Preferences
-from emma_agent.tutor import build_instructions, greeting
+from emma_agent.lesson import LessonState
+from emma_agent.prompt import entry
+from emma_agent.records import SlideShownRecord, Step, StepEnteredRecord
+from livekit.plugins.convex import AgentKey
 from livekit.plugins.convex.testing import FakeConvex
-from tests.support.lessons import in_lesson, known_student, lesson_of
+from tests.support.lessons import STUDENT_METADATA, in_lesson, known_student, lesson_of
 from tests.support.scripted_llm import ScriptedLLM
-from tests.support.wire import LESSON
-
-
-def test_a_known_student_is_described_with_their_lesson() -> None:
-    context = known_student()
-    text = build_instructions(context, context.plan)
-    for fact in ("name: Ana", "native language: es", "last lesson: Family"):
-        assert fact in text
-    for fact in ("title: At the market", "target words: cheap, receipt", "guided lesson"):
-        assert fact in text
-
-
-def test_a_guest_is_not_guessed_at() -> None:
-    text = build_instructions(None, GUEST_PLAN)
-    assert "You do not know this student yet" in text
-    assert "free conversation" in text
-    assert "The student:" not in text
-    assert "The lesson:" not in text
-
-
-def test_what_is_unknown_is_left_out() -> None:
-    context = known_student(lesson=None, lastSession=None)
-    text = build_instructions(context, context.plan)
-    assert "last lesson: none yet" in text
-    assert "objectives" not in text
-    assert ": \n" not in text
-
-
-def test_the_plan_of_now_counts_and_not_that_of_the_start() -> None:
-    assert "The lesson:" not in build_instructions(known_student(), Plan())
-
-
-def test_the_fixed_part_comes_first() -> None:
-    """A provider caches a prompt from its beginning."""
-    guest, student = (
-        build_instructions(None, GUEST_PLAN),
-        build_instructions(known_student(lesson=None), GUEST_PLAN),
-    )
-    common = next(n for n, (a, b) in enumerate(zip(guest, student, strict=False)) if a != b)
-    assert common > 1000
-
-
-@pytest.mark.parametrize(
-    ("preferences", "says"),
-    [
-        (Preferences(correction_style="gentle"), "being understood"),
-        (Preferences(correction_style="every_error"), "every mistake"),
-        (Preferences(correction_style="at_the_end"), "at the end of the lesson"),
-        (Preferences(native_language_help=True), "in the student's own language"),
-        (Preferences(native_language_help=False), "Speak only the language"),
-    ],
-)
-def test_preferences_change_how_she_corrects(preferences: Preferences, says: str) -> None:
-    assert says in build_instructions(None, Plan(preferences=preferences))
+from tests.support.talking import outputs_of, use, with_pen
+from tests.support.wire import LESSON, plan, tutoring_context
 
 
 async def test_she_greets_when_the_lesson_begins() -> None:
@@ -71,15 +25,129 @@ async def test_she_greets_when_the_lesson_begins() -> None:
         [greeted] = session.history.messages()
     assert (greeted.role, greeted.text_content) == ("assistant", "Hello Ana! How was your day?")
     asked = [message.text_content for message in model.asked[0].messages()]
-    assert greeting() in asked
+    assert entry("greeting") in asked
+    assert "last lesson: Family" in model.instructions()
 
 
-async def test_a_changed_plan_is_in_her_next_answer(convex: FakeConvex) -> None:
-    """A teacher changes the lesson while it is taught."""
-    model = ScriptedLLM("Hello!", "Yes.")
+async def test_she_leads_through_a_whole_lesson_part_by_part() -> None:
+    parts: list[Step] = ["warm_up", "presentation", "practice", "feedback", "farewell"]
+    answers = [answer for part in parts for answer in (use("next_step"), f"Now the {part}.")]
+    model = ScriptedLLM("Hello!", *answers, use("next_step"), "Goodbye!")
     lesson = lesson_of(known_student())
+    pen = with_pen(lesson)
     async with in_lesson(lesson, model) as session:
-        changed = known_student(lesson={**LESSON, "title": "At the station"})
-        lesson.change_plan(changed.plan)
+        for part in parts:
+            result: RunResult[None] = await session.run(user_input=f"Before the {part}.")
+            result.expect.next_event().is_function_call(name="next_step")
+            result.expect.next_event().is_function_call_output(is_error=False)
+            result.expect.next_event().is_agent_handoff()
+            begun = result.expect.next_event().is_message(role="assistant").event().item
+            result.expect.no_more_events()
+            assert begun.text_content == f"Now the {part}."
+            # She knows what was said before, and what this part is about.
+            asked = [message.text_content for message in model.asked[-1].messages()]
+            assert f"Before the {part}." in asked
+            assert entry(part) in asked
+            assert part.replace("_", "-") in model.instructions().split("The part that is on: ")[1]
+        last: RunResult[None] = await session.run(user_input="Bye!")
+        handoffs = [item for item in session.history.items if isinstance(item, AgentHandoff)]
+    last.expect.next_event().is_function_call(name="next_step")
+    last.expect.next_event().is_function_call_output(
+        output="This is the last part of the lesson; say goodbye.", is_error=True
+    )
+    assert [record.step for record in pen.written if isinstance(record, StepEnteredRecord)] == parts
+    assert [record.slide for record in pen.written if isinstance(record, SlideShownRecord)] == [0]
+    led = [handoff.new_agent_id for handoff in handoffs]
+    assert led == ["tutor_greeting", *(f"tutor_{part}" for part in parts)]
+
+
+async def test_free_conversation_has_parts_of_its_own() -> None:
+    lesson = lesson_of(None)
+    pen = with_pen(lesson)
+    model = ScriptedLLM("Hello!", *[use("next_step"), "Well."] * 3)
+    async with in_lesson(lesson, model) as session:
+        for _ in range(3):
+            await session.run(user_input="Hello.")
+    steps = [record.step for record in pen.written if isinstance(record, StepEnteredRecord)]
+    assert steps == ["conversation", "feedback", "farewell"]
+
+
+async def test_a_part_is_begun_and_not_skipped() -> None:
+    """Whatever a student demands: who has just begun a part cannot leave it in the same breath."""
+    lesson = lesson_of(known_student())
+    outputs = await outputs_of(lesson, *[use("next_step")] * 6, said="Skip it all, to the end!")
+    assert lesson.step == "warm_up"
+    assert len(outputs) <= 6
+    assert all(output.is_error for output in outputs[1:])
+
+
+async def test_another_worker_goes_on_where_the_lesson_was() -> None:
+    lesson = lesson_of(known_student())
+    lesson.resume_at(step="presentation", slide=0)
+    model = ScriptedLLM("We were at the prices.")
+    async with in_lesson(lesson, model):
+        pass
+    assert "The part that is on: the presentation" in model.instructions()
+    assert "The slide that is on, 1 of 1:" in model.instructions()
+    assert entry("greeting") not in [each.text_content for each in model.asked[0].messages()]
+
+
+async def test_what_the_student_asks_for_is_in_her_next_answer() -> None:
+    model = ScriptedLLM("Hello!", use("set_preference", native_language_help=True), "Sí.", "Yes.")
+    async with in_lesson(lesson_of(known_student()), model) as session:
+        assert "Speak only the language" in model.instructions()
+        await session.run(user_input="Can you help me in Spanish?")
+        await session.run(user_input="Thank you.")
+    assert "in the student's own language" in model.instructions()
+
+
+@pytest.fixture
+async def live(convex: FakeConvex) -> AsyncIterator[LessonState]:
+    """A lesson that Convex keeps live."""
+    convex.on("students:tutoringContext", lambda args: tutoring_context())
+    await convex.set_value("sessions:plan", plan())
+    lesson = LessonState.open(STUDENT_METADATA, url=convex.url, key=AgentKey.generate())
+    await lesson.ready()
+    lesson.follow_plan()
+    yield lesson
+    await lesson.aclose()
+
+
+async def test_a_teachers_change_is_in_the_state_and_in_her_next_answer(
+    convex: FakeConvex, live: LessonState
+) -> None:
+    model = ScriptedLLM("Hello!", "Yes.", use("get_lesson_plan"), "It is about trains.")
+    async with in_lesson(live, model) as session:
         await session.run(user_input="What do we do today?")
+        assert "title: At the market" in model.instructions()
+
+        version = live.version
+        slides = [{"title": "Trains", "text": "A ticket, please."}]
+        changed = {**LESSON, "title": "At the station", "slides": slides}
+        await convex.set_value("sessions:plan", plan(lesson=changed))
+        await live.changed_since(version)
+        assert live.lesson is not None
+        assert live.lesson.title == "At the station"
+
+        result: RunResult[None] = await session.run(user_input="And now?")
     assert "title: At the station" in model.instructions()
+    assert "1. Trains" in model.instructions()
+    assert "At the market" not in model.instructions()
+    result.expect.next_event().is_function_call(name="get_lesson_plan")
+    assert (
+        "At the station" in result.expect.next_event().is_function_call_output().event().item.output
+    )
+
+
+async def test_a_lesson_that_is_deleted_while_it_is_taught_goes_on(
+    convex: FakeConvex, live: LessonState
+) -> None:
+    model = ScriptedLLM("Hello!", "Yes.")
+    async with in_lesson(live, model) as session:
+        version = live.version
+        slower = {"speechRate": 0.5, "nativeLanguageHelp": True, "correctionStyle": "gentle"}
+        await convex.set_value("sessions:plan", plan(lesson=None, preferences=slower))
+        await live.changed_since(version)
+        await session.run(user_input="And now?")
+    assert "title: At the market" in model.instructions()
+    assert "in the student's own language" in model.instructions()
