@@ -257,7 +257,7 @@ export default defineSchema({
     errorKinds: v.array(vErrorKind),
     /** The slide that is on, and the record that says so. */
     slide: v.optional(v.object({ slide: v.number(), from: vPlace })),
-    /** The part of the lesson that is on, and the record that says so. */
+    /** The part of the lesson that is on, and the record that says so; before it, the greeting. */
     step: v.optional(v.object({ step: vStep, from: vPlace })),
     /** The latest `createdAt` of a record that a living run makes. */
     lastRecordAt: v.number(),
