@@ -31,6 +31,7 @@ __all__ = [
     "Slide",
     "Student",
     "StudentId",
+    "TalkingHead",
     "TutoringContext",
     "WordDue",
     "parse_context",
@@ -194,13 +195,27 @@ class RecurringError:
 
 @with_config(_WIRE)
 @dataclass(frozen=True, slots=True)
+class TalkingHead:
+    """A face that speaks with Emma's voice; `face` is the provider's own name for it."""
+
+    provider: str
+    face: str
+
+
+@with_config(_WIRE)
+@dataclass(frozen=True, slots=True)
 class Avatar:
-    """Who Emma is in a lesson. `persona` is in the second person, at most 8 KiB as stored."""
+    """Who Emma is in a lesson. `persona` is in the second person, at most 8 KiB as stored.
+
+    `voice` is as the speech model names it, `language` BCP 47.
+    """
 
     name: str
     persona: str = ""
     voice: str | None = None
+    language: str | None = None
     teaching_style: str | None = None
+    talking_head: TalkingHead | None = None
 
 
 @with_config(_WIRE)

@@ -61,11 +61,13 @@ class Tuning:
     level: str | None = None
     """CEFR; None where nothing is known of the student."""
     language: str | None = None
-    """BCP 47, of the lesson; None in a free conversation."""
+    """BCP 47, of the lesson, in a free conversation of the avatar; None where neither has one."""
     one_language: bool = False
     """Whether all that is heard is in it; else it is detected, utterance by utterance."""
     rate: float = 1.0
     """Speaking rate, 1 is the voice's own."""
+    voice: str | None = None
+    """The avatar's, as the speech model names it; None is the configured one."""
 
 
 def tuning_of(context: TutoringContext | None, plan: Plan) -> Tuning:
@@ -75,14 +77,16 @@ def tuning_of(context: TutoringContext | None, plan: Plan) -> Tuning:
         context: what is known of the student; None for a guest.
         plan: preferences and lesson as they are now.
     """
-    lesson, preferences = plan.lesson, plan.preferences
+    lesson, avatar, preferences = plan.lesson, plan.avatar, plan.preferences
     level = context.student.level if context else lesson.level if lesson else None
+    language = lesson.language if lesson else avatar.language if avatar else None
     return Tuning(
         level=level,
-        language=lesson.language if lesson else None,
+        language=language,
         # A student who may fall back on their own language is heard in either.
-        one_language=lesson is not None and not preferences.native_language_help,
+        one_language=language is not None and not preferences.native_language_help,
         rate=preferences.speech_rate,
+        voice=avatar.voice if avatar else None,
     )
 
 

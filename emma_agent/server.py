@@ -23,6 +23,7 @@ from livekit.agents import (
 )
 from livekit.agents.worker import ServerEnvOption
 
+from emma_agent.avatar import show_talking_head
 from emma_agent.deployment import where_and_as_whom
 from emma_agent.duties import Duties
 from emma_agent.lesson import LessonState
@@ -135,6 +136,7 @@ async def entrypoint(ctx: JobContext) -> None:
         # "" is a deployment not known yet: the journal goes to the one that is set later.
         deployment=None if settings.deployment_url else "",
     )
+    await show_talking_head(lesson.plan.avatar, agent_session, ctx.room)
     await agent_session.start(
         Tutor(lesson),
         room=ctx.room,

@@ -49,6 +49,7 @@ class PipelineSpeech:
     llm: openai.LLM
     tts: openai.TTS
     turn_detection: TurnDetection
+    voice: str
 
     @classmethod
     def build(cls, settings: Settings) -> Self:
@@ -72,6 +73,7 @@ class PipelineSpeech:
                 base_url=base_url(voice),
             ),
             turn_detection=settings.turn_detection,
+            voice=settings.tts_voice,
         )
 
     @property
@@ -80,11 +82,13 @@ class PipelineSpeech:
         return self.llm
 
     def tune(self, tuning: Tuning) -> None:
-        """Language and pace."""
+        """Language, voice and pace."""
         self.stt.lesson_language = tuning.language
         # OpenAI takes ISO 639-1: the primary subtag.
         if tuning.one_language and (code := primary_subtag(tuning.language)) is not None:
             self.stt.update_options(language=code, detect_language=False)
         else:
             self.stt.update_options(detect_language=True)
-        self.tts.update_options(speed=min(_FASTEST, max(_SLOWEST, tuning.rate)))
+        self.tts.update_options(
+            voice=tuning.voice or self.voice, speed=min(_FASTEST, max(_SLOWEST, tuning.rate))
+        )

@@ -108,6 +108,7 @@ class RealtimeSpeech:
     writer: openai.LLM | None
     turn_detection: TurnDetection
     transcribed_by: str
+    tuned: bool = False
 
     @classmethod
     def build(cls, settings: Settings) -> Self:
@@ -127,10 +128,14 @@ class RealtimeSpeech:
         )
 
     def tune(self, tuning: Tuning) -> None:
-        """Language, pace, and how long a silence parts what was said."""
+        """Language, voice, pace, and how long a silence parts what was said."""
         heard_as = AudioTranscription(model=self.transcribed_by)
         if tuning.one_language and (code := primary_subtag(tuning.language)) is not None:
             heard_as.language = code
+        if tuning.voice is not None and not self.tuned:
+            # Once it has spoken, the model refuses another voice.
+            self.llm.update_options(voice=tuning.voice)
+        self.tuned = True
         self.llm.update_options(
             speed=min(_FASTEST, max(_SLOWEST, tuning.rate)),
             input_audio_transcription=heard_as,

@@ -93,6 +93,15 @@ def test_of_a_guest_in_a_free_conversation_nothing_is_assumed() -> None:
     assert tuning_of(None, GUEST_PLAN) == Tuning()
 
 
+def test_an_avatar_brings_its_voice_and_in_a_free_conversation_its_language() -> None:
+    avatar = {"name": "Kim", "voice": "sage", "language": "fr-FR"}
+    context = parse_context(tutoring_context(avatar=avatar))
+    tuning = tuning_of(context, context.plan)
+    assert (tuning.voice, tuning.language) == ("sage", "en-GB")
+    free = parse_context(tutoring_context(avatar=avatar, lesson=None))
+    assert tuning_of(free, free.plan).language == "fr-FR"
+
+
 @pytest.mark.parametrize(
     ("text", "language", "hesitation"),
     [

@@ -317,6 +317,19 @@ async def test_only_the_participant_in_the_metadata_is_listened_to(
         assert session.room_options.participant_identity is NOT_GIVEN
 
 
+async def test_an_avatar_whose_face_cannot_be_had_holds_the_lesson_by_voice(
+    worker: Worker, convex: FakeConvex, folded: Folded, logs: pytest.LogCaptureFixture
+) -> None:
+    head = {"provider": "hologram", "face": "f1"}
+    avatar = {"name": "Kim", "persona": "You are Kim.", "talkingHead": head}
+    convex.on("students:tutoringContext", lambda args: tutoring_context(avatar=avatar))
+    async with worker.job(STUDENT) as session:
+        assert session.userdata.plan.avatar is not None
+        await session.run(user_input="Hello")
+    assert events(logs)[0] == "avatar.voice_only"
+    assert ("user", "Hello") in folded.said()
+
+
 async def test_a_preference_that_changes_holds_from_the_next_turn_on(
     worker: Worker, convex: FakeConvex, folded: Folded
 ) -> None:

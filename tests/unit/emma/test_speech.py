@@ -86,6 +86,21 @@ async def test_a_hesitation_is_taken_for_silence(
     assert [alternative.text for alternative in event.alternatives] == taken
 
 
+def test_the_avatars_voice_speaks_and_the_configured_one_without() -> None:
+    models = speech()
+    models.tune(Tuning(voice="sage"))
+    assert told(models.tts).voice == "sage"
+    models.tune(Tuning())
+    assert told(models.tts).voice == "coral"
+
+
+def test_in_realtime_the_voice_is_chosen_before_it_speaks(realtime: RealtimeSpeech) -> None:
+    realtime.tune(Tuning(voice="sage"))
+    assert told(realtime.llm).voice == "sage"
+    realtime.tune(Tuning(voice="ash"))
+    assert told(realtime.llm).voice == "sage"
+
+
 def test_audio_that_comes_as_events_is_taken_as_samples() -> None:
     assert told(speech().tts).response_format == "pcm"
 
