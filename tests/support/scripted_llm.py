@@ -31,7 +31,14 @@ class Unfinished:
     text: str
 
 
-Answer = str | ToolRequest | Unfinished | Exception | Callable[[llm.ChatContext], str]
+Answer = (
+    str
+    | ToolRequest
+    | list[ToolRequest]
+    | Unfinished
+    | Exception
+    | Callable[[llm.ChatContext], str]
+)
 
 
 def call(name: str, arguments: str = "{}") -> ToolRequest:
@@ -91,16 +98,10 @@ class _ScriptedStream(llm.LLMStream):
         match self._answer:
             case Exception():
                 raise APIConnectionError(retryable=False) from self._answer
-            case ToolRequest(name=name, arguments=arguments):
-                number = len(self._chat_ctx.items)
-                delta = llm.ChoiceDelta(
-                    role="assistant",
-                    tool_calls=[
-                        llm.FunctionToolCall(
-                            name=name, arguments=arguments, call_id=f"call_{number}"
-                        )
-                    ],
-                )
+            case ToolRequest() as request:
+                delta = self._calls([request])
+            case list(requests):
+                delta = self._calls(requests)
             case Unfinished(text=text):
                 delta = llm.ChoiceDelta(role="assistant", content=text)
                 self._event_ch.send_nowait(llm.ChatChunk(id="chunk", delta=delta))
@@ -117,3 +118,13 @@ class _ScriptedStream(llm.LLMStream):
                 usage=llm.CompletionUsage(completion_tokens=3, prompt_tokens=5, total_tokens=8),
             )
         )
+
+    def _calls(self, requests: list[ToolRequest]) -> llm.ChoiceDelta:
+        first = len(self._chat_ctx.items)
+        calls = [
+            llm.FunctionToolCall(
+                name=request.name, arguments=request.arguments, call_id=f"call_{number}"
+            )
+            for number, request in enumerate(requests, first)
+        ]
+        return llm.ChoiceDelta(role="assistant", tool_calls=calls)

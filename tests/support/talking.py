@@ -11,7 +11,7 @@ from livekit.agents.voice.run_result import FunctionCallOutputEvent
 from emma_agent.lesson import LessonState
 from livekit.plugins.convex import Record
 from tests.support.lessons import in_lesson
-from tests.support.scripted_llm import Answer, ScriptedLLM, call
+from tests.support.scripted_llm import Answer, ScriptedLLM, ToolRequest, call
 
 
 class Pen:
@@ -32,7 +32,7 @@ def with_pen(lesson: LessonState) -> Pen:
     return pen
 
 
-def use(tool: str, **arguments: Any) -> Answer:
+def use(tool: str, **arguments: Any) -> ToolRequest:
     """The model calls a tool."""
     return call(tool, json.dumps(arguments))
 

@@ -21,6 +21,7 @@ from emma_agent.records import (
 from emma_agent.teaching import MAX_CORRECTIONS, MAX_NEW_WORDS
 from emma_agent.tutor import Tutor
 from tests.support.lessons import known_student, lesson_of
+from tests.support.scripted_llm import ToolRequest
 from tests.support.talking import answer_to, outputs_of, refusal_of, use, with_pen
 from tests.support.wire import LESSON
 
@@ -250,6 +251,28 @@ async def test_one_answer_turns_one_slide(lesson: LessonState) -> None:
     assert 1 <= len(others) <= 5
     assert all("already" in other.output for other in others)
     assert lesson.slide == 0
+
+
+@pytest.mark.parametrize(
+    ("request_of", "records"),
+    [
+        (use("next_slide"), 1),
+        (use("rate_word", word="loaf", rating="good"), 1),
+        (use("introduce_word", word="change"), 1),
+        (use("note_correction", **MISTAKE), 1),
+        (use("record_answer", exercise_id="own", answer="a", result="right"), 1),
+        (use("finish_lesson"), 0),
+        (use("get_progress"), 0),
+    ],
+    ids=lambda value: value.name if isinstance(value, ToolRequest) else None,
+)
+async def test_twenty_calls_at_once_are_as_one(
+    lesson: LessonState, request_of: ToolRequest, records: int
+) -> None:
+    pen = with_pen(lesson)
+    outputs = await outputs_of(lesson, [request_of] * 20)
+    assert len(outputs) == 20
+    assert len(pen.written) == records
 
 
 # Exercises

@@ -14,7 +14,7 @@ from emma_agent.records import SlideShownRecord, Step, StepEnteredRecord
 from livekit.plugins.convex import AgentKey
 from livekit.plugins.convex.testing import FakeConvex
 from tests.support.lessons import STUDENT_METADATA, in_lesson, known_student, lesson_of
-from tests.support.scripted_llm import ScriptedLLM
+from tests.support.scripted_llm import Answer, ScriptedLLM
 from tests.support.talking import outputs_of, use, with_pen
 from tests.support.wire import LESSON, plan, tutoring_context
 
@@ -64,7 +64,8 @@ async def test_she_leads_through_a_whole_lesson_part_by_part() -> None:
 async def test_free_conversation_has_parts_of_its_own() -> None:
     lesson = lesson_of(None)
     pen = with_pen(lesson)
-    model = ScriptedLLM("Hello!", *[use("next_step"), "Well."] * 3)
+    answers: list[Answer] = [use("next_step"), "Well."]
+    model = ScriptedLLM("Hello!", *answers * 3)
     async with in_lesson(lesson, model) as session:
         for _ in range(3):
             await session.run(user_input="Hello.")
@@ -79,6 +80,17 @@ async def test_a_part_is_begun_and_not_skipped() -> None:
     assert lesson.step == "warm_up"
     assert len(outputs) <= 6
     assert all(output.is_error for output in outputs[1:])
+
+
+async def test_a_model_that_asks_twice_at_once_enters_one_part() -> None:
+    lesson = lesson_of(known_student())
+    pen = with_pen(lesson)
+    first, second = await outputs_of(lesson, [use("next_step")] * 2, "Now the warm-up.")
+    assert (first.is_error, second.is_error) == (False, True)
+    assert second.output == "You are on the way to the next part already."
+    assert [record.step for record in pen.written if isinstance(record, StepEnteredRecord)] == [
+        "warm_up"
+    ]
 
 
 @pytest.mark.parametrize(
