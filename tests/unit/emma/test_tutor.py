@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from livekit.agents import RunResult
+from livekit.agents import AgentSession, RunResult
 from livekit.agents.llm import AgentHandoff
 
 from emma_agent.lesson import LessonState
 from emma_agent.prompt import entry
 from emma_agent.records import SlideShownRecord, Step, StepEnteredRecord
+from emma_agent.tutor import Tutor
 from livekit.plugins.convex import AgentKey
 from livekit.plugins.convex.testing import FakeConvex
 from tests.support.lessons import STUDENT_METADATA, in_lesson, known_student, lesson_of
 from tests.support.scripted_llm import Answer, ScriptedLLM
+from tests.support.scripted_realtime import ScriptedRealtime
 from tests.support.talking import outputs_of, use, with_pen
 from tests.support.wire import LESSON, plan, tutoring_context
 
@@ -59,6 +61,26 @@ async def test_she_leads_through_a_whole_lesson_part_by_part() -> None:
     assert [record.slide for record in pen.written if isinstance(record, SlideShownRecord)] == [0]
     led = [handoff.new_agent_id for handoff in handoffs]
     assert led == ["tutor_greeting", *(f"tutor_{part}" for part in parts)]
+
+
+async def test_a_realtime_model_leads_through_the_same_parts() -> None:
+    lesson = lesson_of(known_student())
+    pen = with_pen(lesson)
+    model = ScriptedRealtime(
+        "Hello!", use("next_step"), "Your words.", use("next_step"), "A slide."
+    )
+    session = AgentSession[LessonState](
+        userdata=lesson, llm=model, vad=None, turn_handling={"turn_detection": "manual"}
+    )
+    async with session:
+        await session.start(Tutor(lesson), capture_run=True)
+        for said in ("I am fine.", "It was a receipt."):
+            await session.run(user_input=said)
+        answers = [each.text_content for each in session.history.messages() if each.text_content]
+    await lesson.aclose()
+    assert answers == ["Hello!", "I am fine.", "Your words.", "It was a receipt.", "A slide."]
+    steps = [record.step for record in pen.written if isinstance(record, StepEnteredRecord)]
+    assert steps == ["warm_up", "presentation"]
 
 
 async def test_free_conversation_has_parts_of_its_own() -> None:
