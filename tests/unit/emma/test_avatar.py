@@ -181,8 +181,10 @@ def test_a_face_is_no_kind_of_participant_that_is_taken_for_the_student() -> Non
     assert rtc.ParticipantKind.PARTICIPANT_KIND_AGENT not in DEFAULT_PARTICIPANT_KINDS
 
 
-def test_each_provider_is_an_extra() -> None:
+def test_each_provider_is_an_extra_and_on_the_page() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
+    page = (ROOT / "docs" / "speech.md").read_text()
     for provider in PROVIDERS:
+        assert f"| `{provider}` | `emma-agent[{provider}]` | `{provider.upper()}_API_KEY` |" in page
         assert extras[provider][0].startswith(f"livekit-plugins-{provider}>=")
