@@ -133,6 +133,7 @@ class Teaching:
         self._rated: dict[str, float] = {}
         self._answers: dict[str, ExerciseRecord] = {}
         self._lesson_gone = False
+        self._resume_slide: int | None = None
         self._version = 0
         self._changed = asyncio.Event()
 
@@ -225,6 +226,7 @@ class Teaching:
         if plan == self.plan:
             return False
         on, self.plan = self._slide_on(), plan
+        self._go_on_at_slide()
         moved = self._place_of(on)
         if moved != self.slide:
             self.slide = moved
@@ -242,10 +244,13 @@ class Teaching:
     # What happens in the lesson
 
     def resume_at(self, *, step: Step | None, slide: int | None) -> None:
-        """Go on where an earlier run was; writes nothing, it is on the record."""
+        """Go on where an earlier run was; writes nothing, it is on the record.
+
+        A slide of a lesson that is not known yet is turned to as soon as it is.
+        """
         self.step = step or self.step
-        if slide is not None and self.slides:
-            self.slide = max(0, min(slide, len(self.slides) - 1))
+        self._resume_slide = slide
+        self._go_on_at_slide()
         self._tell()
 
     def enter_step(self, step: Step) -> None:
@@ -423,6 +428,12 @@ class Teaching:
     def _due(self, key: str) -> WordDue | None:
         due = self.context.words_due if self.context else ()
         return next((word for word in due if same_words(word.word) == key), None)
+
+    def _go_on_at_slide(self) -> None:
+        if self._resume_slide is not None and self.slides:
+            if self.slide is None:
+                self.slide = max(0, min(self._resume_slide, len(self.slides) - 1))
+            self._resume_slide = None
 
     def _slide_on(self) -> Slide | None:
         return None if self.slide is None else self.slides[self.slide]

@@ -240,6 +240,15 @@ def test_going_on_writes_nothing_again(teaching: Teaching, pen: Pen) -> None:
     assert (teaching.step, teaching.slide, pen.written) == ("practice", 2, [])
 
 
+def test_going_on_waits_for_a_lesson_that_comes_late(pen: Pen) -> None:
+    teaching = Teaching()
+    teaching.recorder = pen  # type: ignore[assignment]
+    teaching.resume_at(step="presentation", slide=1)
+    assert (teaching.step, teaching.slide) == ("presentation", None)
+    teaching.learn(parse_context(tutoring_context(lesson={**LESSON, "slides": SLIDES})))
+    assert (teaching.step, teaching.slide, pen.written) == ("presentation", 1, [])
+
+
 def test_the_lesson_is_finished_once(teaching: Teaching, pen: Pen) -> None:
     teaching.finish()
     teaching.finish()
