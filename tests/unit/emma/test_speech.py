@@ -8,12 +8,19 @@ from typing import Any
 
 import pytest
 from livekit import rtc
-from livekit.agents import NOT_GIVEN, LanguageCode, inference, stt, utils
+from livekit.agents import NOT_GIVEN, AgentSession, LanguageCode, inference, stt, utils
 from livekit.plugins import openai
 
 from emma_agent.listening import Tuning, pause_for, turn_handling
+from emma_agent.logs import configure_logging
 from emma_agent.settings import Settings
-from emma_agent.speech import PipelineSpeech, RealtimeSpeech, build_speech
+from emma_agent.speech import (
+    PipelineSpeech,
+    RealtimeSpeech,
+    build_speech,
+    realtime as realtime_module,
+    until_written,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -229,3 +236,16 @@ async def test_the_end_of_a_lesson_waits_for_what_is_not_written_down_yet(
             assert await waiting
         finally:
             await session.aclose()
+
+
+async def test_what_is_never_written_down_ends_in_one_line_and_not_in_waiting(
+    realtime: RealtimeSpeech, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    configure_logging()
+    monkeypatch.setattr(realtime_module, "_WRITTEN_TIMEOUT_S", 0.01)
+    session: AgentSession[None] = AgentSession(llm=realtime.llm, vad=None)
+    await until_written(session)
+    assert caplog.records == []
+    realtime.llm._follow({"type": COMMITTED, "item_id": "a"})
+    await until_written(session)
+    assert [line.getMessage() for line in caplog.records] == ["speech.transcript_missing"]
