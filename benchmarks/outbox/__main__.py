@@ -194,7 +194,7 @@ def main() -> int:
         "--published",
         type=Path,
         metavar="DIR",
-        help="measure published recorders too, installed there (benchmarks/outbox/published.py)",
+        help="measure a published recorder too, installed there (benchmarks/outbox/published.py)",
     )
     parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement of events")
     arguments = parser.parse_args()

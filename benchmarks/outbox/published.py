@@ -1,18 +1,18 @@
-"""Published recorders of LiveKit sessions that can be pointed at a local endpoint.
+"""A published recorder of LiveKit sessions that can be pointed at a local endpoint.
 
-They are no dependency of this project: install them apart and say where.
+It is no dependency of this project: install it apart and say where.
 
-    pip install --target /tmp/recorders zizkadb-livekit livekit-plugins-hamming --no-deps
-    pip install --target /tmp/recorders zizkadb-sdk httpx
+    pip install --target /tmp/recorders --no-deps zizkadb-livekit
+    pip install --target /tmp/recorders zizkadb-sdk
     python -m benchmarks.outbox --published /tmp/recorders
 
-`zep-livekit` and `hindsight-livekit` are not here: they are agents with a memory of their own, which
-see a turn only when their own `Agent` class holds it, and record no session.
+Not here: `livekit-plugins-hamming` reads the token of a real job, which a measured process has not,
+and sends one report at the end; `zep-livekit` and `hindsight-livekit` are agents with a memory of
+their own, which see a turn only when their own `Agent` class holds it, and record no session.
 """
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import json
 import random
@@ -26,14 +26,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from livekit.agents import AgentSession, JobContext
-from livekit.agents.voice.events import CloseEvent, CloseReason
 
 Ending = Callable[[float], Awaitable[object]]
 _SENTENCE = re.compile(r"Sentence (\d+)\.")
 
 
 class Sink:
-    """Stands for the services of their makers: takes everything, answers as they do.
+    """Stands for the service of its maker: takes everything, answers as that does.
 
     Attributes:
         url: its address.
@@ -126,20 +125,5 @@ def attach_zizkadb(
 
     async def end(timeout_s: float) -> None:
         await observer.aclose(timeout=timeout_s)
-
-    return end
-
-
-def attach_hamming(
-    session: AgentSession[Any], ctx: JobContext, url: str, session_key: str
-) -> Ending:
-    """One report at the end; as its page says."""
-    made = importlib.import_module("livekit.plugins.hamming")
-    made.configure_hamming(api_key="bench", base_url=url, external_agent_id="bench")
-    made.attach_session(session, job_ctx=ctx)
-
-    async def end(timeout_s: float) -> None:
-        session.emit("close", CloseEvent(reason=CloseReason.USER_INITIATED))
-        await asyncio.sleep(min(timeout_s, 5.0))
 
     return end

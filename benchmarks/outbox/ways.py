@@ -25,9 +25,9 @@ from livekit.plugins.convex import (
     SessionRecorder,
 )
 
-Way = Literal["nothing", "recorder", "to_thread", "queue", "zizkadb", "hamming"]
+Way = Literal["nothing", "recorder", "to_thread", "queue", "zizkadb"]
 WAYS: tuple[Way, ...] = ("nothing", "recorder", "to_thread", "queue")
-PUBLISHED: tuple[Way, ...] = ("zizkadb", "hamming")
+PUBLISHED: tuple[Way, ...] = ("zizkadb",)
 """On request only: published.py says how."""
 
 ADD = "rival:add"
@@ -114,8 +114,6 @@ def attach(
             return _queue(session, url, session_key)
         case "zizkadb":
             return published.attach_zizkadb(session, ctx, url, session_key)
-        case "hamming":
-            return published.attach_hamming(session, ctx, url, session_key)
 
 
 async def _do_nothing(timeout_s: float) -> None:
