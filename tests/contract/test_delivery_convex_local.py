@@ -209,8 +209,9 @@ async def test_a_record_convex_refuses_is_set_aside_alone_and_taken_once_it_fits
     """Written past our own checks, as an older or a broken plugin might."""
     held = lesson()
     held.say("item_0")
+    seq = held.outbox.next_seq
     bad = {
-        "seq": held.outbox.next_seq,
+        "seq": seq,
         "kind": "message",
         "createdAt": time.time() * 1000,
         "itemId": "bad",
@@ -231,8 +232,8 @@ async def test_a_record_convex_refuses_is_set_aside_alone_and_taken_once_it_fits
 
     client = held.client.with_token(held.client.token)
     with SetAside.take(held.directory, held.outbox.journal.header.run_id) as taken:
-        as_it_was = await taken.retry(client, bad["seq"])
-        cut = await taken.retry(client, bad["seq"], truncate=True)
+        as_it_was = await taken.retry(client, seq)
+        cut = await taken.retry(client, seq, truncate=True)
     await client.aclose()
     assert (as_it_was.outcome, as_it_was.reason, as_it_was.field) == (
         "refused",
