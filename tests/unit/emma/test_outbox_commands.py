@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import signal
@@ -323,6 +324,8 @@ async def test_ctrl_c_ends_a_drain_with_what_is_left(
         *(sys.executable, "-m", "emma_agent", "outbox", "drain"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        # A shell lets what it starts in the background ignore Ctrl-C; the tests may be that.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     async with asyncio.timeout(60):
         await convex.called("sessions:record")
