@@ -27,7 +27,7 @@ from typing import Any, Literal, Self
 import jwt
 from cryptography.hazmat.primitives import serialization
 
-from emma_agent.convex_local import ROOT, ConvexLocal
+from emma_agent.convex_local import ROOT, ConvexLocal, copy_functions
 from livekit.plugins.convex import AgentKey
 
 Caller = Literal["agent", "student", "teacher", "guardian", "administrator"]
@@ -292,9 +292,7 @@ class FilledSchool:
 
 def _project(folder: Path) -> Path:
     """The project's functions beside the ones that fill, without crons."""
-    shutil.copytree(ROOT / "convex", folder / "convex")
+    copy_functions(folder)
     (folder / "convex" / "crons.ts").unlink()
     shutil.copy(ROOT / "benchmarks" / "fill.ts", folder / "convex")
-    shutil.copy(ROOT / "package.json", folder)
-    (folder / "node_modules").symlink_to(ROOT / "node_modules")
     return folder

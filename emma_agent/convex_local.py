@@ -35,6 +35,7 @@ __all__ = [
     "ConvexLocal",
     "ConvexLocalError",
     "PortInUseError",
+    "copy_functions",
     "dev_agent_key",
     "dev_erasure_key",
     "find_node",
@@ -78,6 +79,16 @@ def find_node(root: Path = ROOT) -> Path:
             f"convex-local cannot run on Node.js {shown.strip() or 'of unknown version'}. {remedy}"
         )
     return Path(found)
+
+
+def copy_functions(project: Path) -> None:
+    """Make `project` a copy of this project's functions, to change or to run something beside them.
+
+    The link lets the functions find their packages.
+    """
+    shutil.copytree(ROOT / "convex", project / "convex")
+    shutil.copy(ROOT / "package.json", project)
+    (project / "node_modules").symlink_to(ROOT / "node_modules")
 
 
 def dev_agent_key(data_dir: Path) -> AgentKey:

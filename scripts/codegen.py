@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from emma_agent.convex_local import ConvexLocal
+from emma_agent.convex_local import ConvexLocal, copy_functions
 
 ROOT = Path(__file__).resolve().parent.parent
 GENERATED = Path("convex/_generated")
@@ -26,12 +26,9 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="only compare")
     check = parser.parse_args().check
     with tempfile.TemporaryDirectory(prefix="emma-codegen-") as folder:
-        # A copy, so that a check leaves the work tree as it is. The link lets the
-        # functions find their packages.
+        # A copy, so that a check leaves the work tree as it is.
         project = Path(folder)
-        shutil.copytree(ROOT / "convex", project / "convex")
-        shutil.copy(ROOT / "package.json", project)
-        (project / "node_modules").symlink_to(ROOT / "node_modules")
+        copy_functions(project)
         generate(project)
         if check:
             return report(project)

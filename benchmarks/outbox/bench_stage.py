@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from typing import Any
 
 from benchmarks.outbox.published import Sink
 from benchmarks.outbox.ways import PUBLISHED, RIVAL_TABLE, RIVAL_TS, Way
-from emma_agent.convex_local import ROOT, ConvexLocal
+from emma_agent.convex_local import ROOT, ConvexLocal, copy_functions
 from emma_agent.demo.livekit_server import free_port
 
 
@@ -38,9 +37,7 @@ class BenchStage:
     def set_up(cls, published: Path | None = None) -> Iterator[BenchStage]:
         with tempfile.TemporaryDirectory(prefix="emma-bench-") as folder:
             project = Path(folder) / "project"
-            shutil.copytree(ROOT / "convex", project / "convex")
-            shutil.copy(ROOT / "package.json", project)
-            (project / "node_modules").symlink_to(ROOT / "node_modules")
+            copy_functions(project)
             (project / "convex" / "rival.ts").write_text(RIVAL_TS)
             schema = project / "convex" / "schema.ts"
             text = schema.read_text().rstrip()

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import secrets
-import shutil
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -19,12 +18,13 @@ from typing import Any
 import aiohttp
 from livekit import api
 
-from emma_agent.convex_local import ROOT, ConvexLocal
+from emma_agent.convex_local import ROOT, ConvexLocal, copy_functions
 from emma_agent.demo.children import Child
 from emma_agent.demo.livekit_server import LiveKitServer
 from emma_agent.demo.plan import clean_environment
 from tests.chaos.agent import AGENT_NAME, WITNESS_VARIABLE, Lesson
 from tests.chaos.wire import Wire
+from tests.support.answering import until_it_answers
 
 SETTLE_TIMEOUT_S = 90.0
 """How long after a scenario everything may take to arrive: sweeps are 15 s apart."""
@@ -177,7 +177,7 @@ class Stage:
                 log=directory / "livekit.log",
             )
             try:
-                await _until_it_answers(http, server.health_url)
+                await until_it_answers(http, server.health_url)
                 stage = cls(directory, convex, project, server, wire, desk, http, _reloads=reloads)
                 seeded = await stage.run_internal("seed:demo")
                 stage.student_id = seeded["studentId"]
@@ -368,18 +368,6 @@ export const messages = internalQuery({
 def _copy_of_the_functions(directory: Path) -> Path:
     """The project's own functions, to be broken and repaired, and one more that looks."""
     project = directory / "project"
-    shutil.copytree(ROOT / "convex", project / "convex")
-    shutil.copy(ROOT / "package.json", project)
-    (project / "node_modules").symlink_to(ROOT / "node_modules")
+    copy_functions(project)
     (project / "convex" / "chaos.ts").write_text(_CHAOS_TS)
     return project
-
-
-async def _until_it_answers(http: aiohttp.ClientSession, url: str) -> None:
-    async with asyncio.timeout(30):
-        while True:
-            with contextlib.suppress(aiohttp.ClientError):
-                async with http.get(url) as reply:
-                    if reply.status == 200:
-                        return
-            await asyncio.sleep(0.05)

@@ -29,6 +29,7 @@ from emma_agent.demo.plan import clean_environment
 from emma_agent.demo.rows import LiveLesson
 from emma_agent.demo.student import Ticket
 from livekit.plugins.convex import AgentToken, AsyncConvexClient
+from tests.support.answering import until_it_answers
 from tests.support.writing_student import WritingStudent
 from tests.support.written_models import GREETING, WrittenModels, answer_to
 
@@ -154,16 +155,6 @@ async def school(tmp_path: Path) -> AsyncIterator[School]:
             yield school
         finally:
             await livekit.stop(grace_s=1.0)
-
-
-async def until_it_answers(http: aiohttp.ClientSession, url: str) -> None:
-    async with asyncio.timeout(30):
-        while True:
-            with contextlib.suppress(aiohttp.ClientError):
-                async with http.get(url) as reply:
-                    if reply.status == 200:
-                        return
-            await asyncio.sleep(0.05)
 
 
 async def exchange_two_turns(student: WritingStudent) -> None:
