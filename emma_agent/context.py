@@ -7,15 +7,15 @@ no I/O, so that tools, prompts and their tests need nothing else.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Final, Literal, NewType, TypeVar
+from typing import Final, Literal, NewType
 
-from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError, with_config
-from pydantic.alias_generators import to_camel
+from pydantic import TypeAdapter, with_config
+
+from emma_agent.wire import WIRE, Instant, parse
 
 __all__ = [
     "GUEST_PLAN",
     "Avatar",
-    "ContextError",
     "CorrectionStyle",
     "ErrorExample",
     "Exercise",
@@ -42,24 +42,9 @@ StudentId = NewType("StudentId", str)
 LessonId = NewType("LessonId", str)
 CorrectionStyle = Literal["gentle", "every_error", "at_the_end"]
 ExerciseKind = Literal["say", "fill_in", "choose", "answer"]
-_T = TypeVar("_T")
-
-# Convex writes camelCase; newer functions may send more than this worker knows.
-_WIRE: Final = ConfigDict(
-    alias_generator=to_camel, populate_by_name=True, extra="ignore", hide_input_in_errors=True
-)
-# Convex instants are milliseconds, Python's are seconds. The types stay plain dataclasses:
-# pydantic's own would convert in their constructors too.
-_Instant = Annotated[
-    float, BeforeValidator(lambda ms: ms / 1000 if isinstance(ms, int | float) else ms)
-]
 
 
-class ContextError(ValueError):
-    """Convex answered with another shape; the message names fields, never their values."""
-
-
-@with_config(_WIRE)
+@with_config(WIRE)
 @dataclass(frozen=True, slots=True)
 class Student:
     """The learner. `level` is CEFR; languages are BCP 47; `time_zone` is IANA."""
@@ -74,7 +59,7 @@ class Student:
     interests: tuple[str, ...] = ()
 
 
-@with_config(_WIRE)
+@with_config(WIRE)
 @dataclass(frozen=True, slots=True)
 class Preferences:
     """How the student wants to be taught. `speech_rate` 1 is normal."""
@@ -84,7 +69,7 @@ class Preferences:
     correction_style: CorrectionStyle = "gentle"
 
 
-@with_config(_WIRE)
+@with_config(WIRE)
 @dataclass(frozen=True, slots=True)
 class Slide:
     """One slide of a lesson. The student never sees `notes`."""
@@ -94,7 +79,7 @@ class Slide:
     notes: str | None = None
 
 
-@with_config(_WIRE)
+@with_config(WIRE)
 @dataclass(frozen=True, slots=True)
 class Exercise:
     """One task of a lesson. Without `answers`, any sensible one is right; `slide` from 0."""
@@ -106,7 +91,7 @@ class Exercise:
     slide: int | None = None
 
 
-@with_config(_WIRE)
+@with_config(WIRE)
 @dataclass(frozen=True, slots=True)
 class Lesson:
     """What is to be taught. `language` is BCP 47."""
@@ -122,17 +107,17 @@ class Lesson:
     exercises: tuple[Exercise, ...] = ()
 
 
-@with_config(_WIRE)
+@with_config(WIRE)
 @dataclass(frozen=True, slots=True)
 class LessonProgress:
     """How far the student is in the lesson of today; instants in Unix seconds."""
 
     status: Literal["started", "completed"]
     times_studied: int
-    last_studied_at: _Instant
+    last_studied_at: Instant
 
 
-@with_config(_WIRE)
+@with_config(WIRE)
 @dataclass(frozen=True, slots=True)
 class Progress:
     """What the student has behind them."""
@@ -141,7 +126,7 @@ class Progress:
     this_lesson: LessonProgress | None = None
 
 
-@with_config(_WIRE)
+@with_config(WIRE)
 @dataclass(frozen=True, slots=True)
 class LastSession:
     """The lesson held before this one; instants in Unix seconds.
@@ -149,14 +134,14 @@ class LastSession:
     `summary` is the tutor's own of that lesson; None until it is written.
     """
 
-    started_at: _Instant
+    started_at: Instant
     message_count: int
-    ended_at: _Instant | None = None
+    ended_at: Instant | None = None
     lesson_title: str | None = None
     summary: str | None = None
 
 
-@with_config(_WIRE)
+@with_config(WIRE)
 @dataclass(frozen=True, slots=True)
 class WordDue:
     """A word that it is time to use again. `language` is BCP 47."""
@@ -167,7 +152,7 @@ class WordDue:
     example: str | None = None
 
 
-@with_config(_WIRE)
+@with_config(WIRE)
 @dataclass(frozen=True, slots=True)
 class ErrorExample:
     """What the student said once, and what they meant to say."""
@@ -176,7 +161,7 @@ class ErrorExample:
     target: str
 
 
-@with_config(_WIRE)
+@with_config(WIRE)
 @dataclass(frozen=True, slots=True)
 class RecurringError:
     """A type of error that keeps coming back; instants in Unix seconds.
@@ -189,11 +174,11 @@ class RecurringError:
     count: int
     sessions: int
     repaired: int
-    last_seen_at: _Instant
+    last_seen_at: Instant
     examples: tuple[ErrorExample, ...] = ()
 
 
-@with_config(_WIRE)
+@with_config(WIRE)
 @dataclass(frozen=True, slots=True)
 class TalkingHead:
     """A face that speaks with Emma's voice; `face` is the provider's own name for it."""
@@ -202,7 +187,7 @@ class TalkingHead:
     face: str
 
 
-@with_config(_WIRE)
+@with_config(WIRE)
 @dataclass(frozen=True, slots=True)
 class Avatar:
     """Who Emma is in a lesson. `persona` is in the second person, at most 8 KiB as stored.
@@ -218,7 +203,7 @@ class Avatar:
     talking_head: TalkingHead | None = None
 
 
-@with_config(_WIRE)
+@with_config(WIRE)
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What others may change while a lesson runs. `avatar` None is the plain Emma."""
@@ -228,7 +213,7 @@ class Plan:
     avatar: Avatar | None = None
 
 
-@with_config(_WIRE)
+@with_config(WIRE)
 @dataclass(frozen=True, slots=True)
 class TutoringContext:
     """All that is known of the student when a lesson starts.
@@ -265,7 +250,7 @@ def parse_context(value: object) -> TutoringContext:
     Raises:
         ContextError: another shape; functions and worker are of different versions.
     """
-    return _parse(_CONTEXT, value)
+    return parse(_CONTEXT, value)
 
 
 def parse_plan(value: object) -> Plan:
@@ -274,20 +259,4 @@ def parse_plan(value: object) -> Plan:
     Raises:
         ContextError: another shape; functions and worker are of different versions.
     """
-    return _parse(_PLAN, value)
-
-
-def _parse(shape: TypeAdapter[_T], value: object) -> _T:
-    try:
-        return shape.validate_python(value)
-    except ValidationError as error:
-        raise ContextError(_where(error)) from None
-
-
-def _where(error: ValidationError) -> str:
-    """Which fields are wrong, and how; what they hold may be a student's and stays out."""
-    details = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(
-        f"{'.'.join(str(part) for part in detail['loc']) or 'answer'}: {detail['type']}"
-        for detail in details[:5]
-    )
+    return parse(_PLAN, value)

@@ -13,9 +13,10 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, Literal
 
-from emma_agent.context import ContextError, parse_context, parse_plan
+from emma_agent.context import parse_context, parse_plan
 from emma_agent.logs import get_logger
 from emma_agent.teaching import Teaching
+from emma_agent.wire import ContextError
 from livekit.plugins.convex import (
     AgentKey,
     AgentToken,

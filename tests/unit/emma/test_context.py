@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from emma_agent.context import (
-    ContextError,
     ErrorExample,
     Exercise,
     Lesson,
@@ -20,6 +19,7 @@ from emma_agent.context import (
     parse_context,
     parse_plan,
 )
+from emma_agent.wire import ContextError
 from tests.support.wire import LESSON, PREFERENCES, tutoring_context
 
 
