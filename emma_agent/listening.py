@@ -17,6 +17,7 @@ from emma_agent.context import Plan, TutoringContext
 from emma_agent.settings import TurnDetection
 
 __all__ = [
+    "HELP_AFTER_S",
     "Tuning",
     "endpointing_for",
     "is_hesitation",
@@ -42,6 +43,9 @@ _UNKNOWN: Final = "B1"
 # Preferences say how fast Emma speaks; who wants her slow gets as much more time, to a limit.
 _SLOWEST: Final = 0.7
 _FASTEST: Final = 1.2
+
+HELP_AFTER_S: Final = 15.0
+"""Seconds of silence after Emma's last word in which a student may think; then she helps."""
 
 # Seconds after an interruption in which nothing was understood; then Emma goes on.
 _RESUME_S: Final = 1.5

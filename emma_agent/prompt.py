@@ -24,7 +24,7 @@ from emma_agent.context import (
 from emma_agent.records import CorrectionRecord, Step
 from emma_agent.teaching import Snapshot, same_words
 
-__all__ = ["BUDGET_TOKENS", "assemble", "entry", "tokens_in"]
+__all__ = ["BUDGET_TOKENS", "after_silence", "assemble", "entry", "tokens_in"]
 
 BUDGET_TOKENS: Final = 3_000
 """A full lesson of a known student takes about half; the rest of a model's window is the talk's."""
@@ -91,6 +91,11 @@ def assemble(known: Snapshot, *, budget_tokens: int = BUDGET_TOKENS) -> str:
 def entry(step: Step) -> str:
     """What Emma is told once, when a part of the lesson begins."""
     return _text("greet" if step == "greeting" else "enter")
+
+
+def after_silence() -> str:
+    """What Emma is told once, when the student has not said anything for a while."""
+    return _text("silent")
 
 
 def _least_useful_first(parts: list[_Part]) -> list[_Part]:

@@ -9,10 +9,18 @@ from __future__ import annotations
 
 import asyncio
 
-from livekit.agents import NOT_GIVEN, Agent, RunContext, ToolError, function_tool, llm
+from livekit.agents import (
+    NOT_GIVEN,
+    Agent,
+    RunContext,
+    ToolError,
+    UserStateChangedEvent,
+    function_tool,
+    llm,
+)
 
 from emma_agent.lesson import LessonState, report_failure
-from emma_agent.prompt import assemble, entry
+from emma_agent.prompt import after_silence, assemble, entry
 from emma_agent.speech import until_written
 from emma_agent.tools import TOOLS
 
@@ -47,10 +55,12 @@ class Tutor(Agent):
         """Begin this part of the lesson; the first begins with a greeting."""
         self._following = asyncio.create_task(self._follow_lesson(), name="tutor.follow_lesson")
         self._following.add_done_callback(report_failure)
+        self.session.on("user_state_changed", self._on_user_state)
         self.session.generate_reply(instructions=entry(self.step))
 
     async def on_exit(self) -> None:
         """Stop following the lesson."""
+        self.session.off("user_state_changed", self._on_user_state)
         if self._following is not None:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
@@ -70,6 +80,14 @@ class Tutor(Agent):
             raise ToolError("This is the last part of the lesson; say goodbye.")
         lesson.enter_step(following)
         return Tutor(lesson, chat_ctx=self.chat_ctx.copy(exclude_instructions=True))
+
+    def _on_user_state(self, event: UserStateChangedEvent) -> None:
+        """Help a student who has fallen silent: once, since LiveKit's next "away" is a later one.
+
+        After the goodbye nobody has to say anything.
+        """
+        if event.new_state == "away" and self.step != "farewell":
+            self.session.generate_reply(instructions=after_silence(), tool_choice="none")
 
     async def _follow_lesson(self) -> None:
         """Tell the model what has become known, from its next answer on."""

@@ -10,6 +10,7 @@ from livekit.agents import inference
 
 from emma_agent.context import GUEST_PLAN, parse_context
 from emma_agent.listening import (
+    HELP_AFTER_S,
     Tuning,
     endpointing_for,
     is_hesitation,
@@ -34,6 +35,10 @@ def test_the_page_has_the_numbers(level: str) -> None:
         patience_for(level),
         interruption["min_duration"],
     )
+
+
+def test_the_page_says_when_a_silent_student_is_helped() -> None:
+    assert f"nothing for {HELP_AFTER_S:.0f} s after Emma's last word" in PAGE.read_text()
 
 
 def test_the_page_has_the_example() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,7 +10,7 @@ from livekit.agents import AgentSession, RunResult
 from livekit.agents.llm import AgentHandoff
 
 from emma_agent.lesson import LessonState
-from emma_agent.prompt import entry
+from emma_agent.prompt import after_silence, entry
 from emma_agent.records import SlideShownRecord, Step, StepEnteredRecord
 from emma_agent.tutor import Tutor
 from livekit.plugins.convex import AgentKey
@@ -156,6 +157,49 @@ async def test_what_the_student_asks_for_is_in_her_next_answer() -> None:
         await session.run(user_input="Can you help me in Spanish?")
         await session.run(user_input="Thank you.")
     assert "in the student's own language" in model.instructions()
+
+
+def fall_silent(session: AgentSession[LessonState]) -> None:
+    """LiveKit's own timer, without the wait."""
+    session.options.user_away_timeout = 0.0
+    session.reset_away_timer()
+
+
+async def test_a_student_who_falls_silent_is_helped_once() -> None:
+    model = ScriptedLLM("What is a receipt?", "Is it paper, or money?", "Right.")
+    async with in_lesson(lesson_of(known_student()), model) as session:
+        helped = asyncio.Event()
+        session.on("conversation_item_added", lambda _: helped.set())
+        fall_silent(session)
+        async with asyncio.timeout(10):
+            await helped.wait()
+        # Were she to count the silence anew, it would be over at once.
+        await session.wait_for_idle()
+        await asyncio.sleep(0.05)
+        assert session.user_state == "away"
+        assert len(model.asked) == 2
+        await session.run(user_input="Paper.")
+    assert after_silence() in [message.text_content for message in model.asked[1].messages()]
+    assert [message.text_content for message in session.history.messages()] == [
+        "What is a receipt?",
+        "Is it paper, or money?",
+        "Paper.",
+        "Right.",
+    ]
+
+
+async def test_after_the_goodbye_a_student_may_be_silent() -> None:
+    lesson = lesson_of(known_student())
+    lesson.resume_at(step="farewell", slide=None)
+    model = ScriptedLLM("Goodbye!")
+    async with in_lesson(lesson, model) as session:
+        gone = asyncio.Event()
+        session.on("user_state_changed", lambda _: gone.set())
+        fall_silent(session)
+        async with asyncio.timeout(10):
+            await gone.wait()
+        await session.wait_for_idle()
+    assert len(model.asked) == 1
 
 
 @pytest.fixture
