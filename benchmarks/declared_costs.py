@@ -156,6 +156,10 @@ COSTS: Final[dict[str, Cost]] = {
         lambda names: {"lessonId": names.lesson},
     ),
     "sessions:recordVersions": Cost({}),
+    "sessions:resumable": Cost(
+        {"sessions": 1, "sessionLive": 1, "messages": 24, "corrections": 50, "vocabulary": 40},
+        lambda names: {"sessionKey": names.long_session, "now": names.now_ms},
+    ),
     "students:erasure": Cost({"erasures": 1}, lambda names: {"studentId": names.student_ids[1]}),
     # From where the messages begin: of the tables before there are fewer rows than a page has.
     "students:exportData": Cost(

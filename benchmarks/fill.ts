@@ -28,6 +28,8 @@ const ERROR_TYPES: ErrorType[] = [
   "word_order",
   "word_choice",
 ];
+/** Of each, more than a run is told of a session that it goes on with. */
+const LEARNT_IN_LONG_SESSION = 60;
 const WORD_STATES = ["new", "learning", "review", "relearning"] as const;
 
 const SAID = "Yesterday I have gone to the market and I buyed two kilos of tomatoes, very cheap.";
@@ -166,7 +168,13 @@ export const longSession = internalMutation({
   },
   returns: v.null(),
   handler: async (ctx, args) => {
-    if (args.from === 0) await insertSession(ctx, args);
+    if (args.from === 0) {
+      const sessionId = await insertSession(ctx, args);
+      for (let i = 0; i < LEARNT_IN_LONG_SESSION; i++) {
+        await insertCorrection(ctx, { ...args, sessionId }, i, ERROR_TYPES[0]!);
+        await insertWord(ctx, { ...args, sessionId }, i);
+      }
+    }
     const session = await ctx.db
       .query("sessions")
       .withIndex("by_sessionKey", (q) => q.eq("sessionKey", args.key))
@@ -319,20 +327,8 @@ async function insertLearnt(
   const ofSession = { sessionId, studentId };
   // The latter half of the types was overcome: it is in none of the latest sessions.
   const types = index < 10 ? ERROR_TYPES.length / 2 : ERROR_TYPES.length;
-  for (let i = 0; i < 8; i++) {
-    await ctx.db.insert("corrections", {
-      ...ofSession,
-      correctionId: `correction_${i}`,
-      itemId: `item_${key}_${2 * i + 1}`,
-      said: "I buyed",
-      target: "I bought",
-      errorType: ERROR_TYPES[i % types]!,
-      severity: "moderate",
-      repaired: i % 2 === 0,
-      createdAt: startedAt + i * 1000,
-      from: { runStartedAt: startedAt, runId: key, seq: i },
-    });
-  }
+  const inSession = { sessionId, studentId, key, startedAt };
+  for (let i = 0; i < 8; i++) await insertCorrection(ctx, inSession, i, ERROR_TYPES[i % types]!);
   await ctx.db.insert("exerciseResults", {
     ...ofSession,
     runId: key,
@@ -342,7 +338,7 @@ async function insertLearnt(
     answer: "Have you got any eggs?",
     createdAt: startedAt + 5000,
   });
-  for (let i = 0; i < 4; i++) await insertWord(ctx, { studentId, key, startedAt }, 4 * index + i);
+  for (let i = 0; i < 4; i++) await insertWord(ctx, inSession, 4 * index + i);
   const event = { ...ofSession, runId: key, createdAt: startedAt + 6000 };
   await ctx.db.insert("analyticsEvents", {
     ...event,
@@ -363,9 +359,32 @@ async function insertLearnt(
   });
 }
 
+type Learning = Pick<InSession, "sessionId" | "studentId" | "key" | "startedAt">;
+
+async function insertCorrection(
+  ctx: MutationCtx,
+  { sessionId, studentId, key, startedAt }: Learning,
+  i: number,
+  errorType: ErrorType,
+): Promise<void> {
+  await ctx.db.insert("corrections", {
+    sessionId,
+    studentId,
+    correctionId: `correction_${i}`,
+    itemId: `item_${key}_${2 * i + 1}`,
+    said: "I buyed",
+    target: "I bought",
+    errorType,
+    severity: "moderate",
+    repaired: i % 2 === 0,
+    createdAt: startedAt + i * 1000,
+    from: { runStartedAt: startedAt, runId: key, seq: i },
+  });
+}
+
 async function insertWord(
   ctx: MutationCtx,
-  { studentId, key, startedAt }: Pick<Held, "studentId" | "key" | "startedAt">,
+  { sessionId, studentId, key, startedAt }: Learning,
   index: number,
 ): Promise<void> {
   const state = WORD_STATES[index % WORD_STATES.length]!;
@@ -381,6 +400,7 @@ async function insertWord(
     meaning: "una palabra",
     example: "A word in a sentence.",
     introducedBy: { runStartedAt: startedAt, runId: key, seq: 7 },
+    introducedIn: sessionId,
     firstMetAt: startedAt,
     state,
     dueAt: Math.min(dueAt, 4_000_000_000_000),

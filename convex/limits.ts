@@ -98,6 +98,12 @@ export const SCHOOL = {
   maxCorrectionsOfType: 20,
   /** Kinds of recurring errors in the tutor's context. */
   maxRecurringInContext: 5,
+  /** What a lesson that goes on is told of itself: the newest of each. */
+  maxMessagesResumed: 24,
+  maxCorrectionsResumed: 50,
+  maxWordsResumed: 40,
+  /** Sessions that took the place of one another under the key of the first: looked through. */
+  maxSessionsCalled: 8,
   /** An error that did not come back in so many sessions is overcome. */
   sessionsToOvercome: 5,
 } as const;

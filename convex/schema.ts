@@ -175,8 +175,11 @@ export default defineSchema({
   // `status`, `endedAt`, `endReason` and `provisionalEnd` follow from the facts beside them and from
   // the student's runs (model/sessionState.ts), whatever the order in which those arrived.
   sessions: defineTable({
-    /** As its first run named it; that run's id where the name was somebody else's already. */
+    /** As its first run named it; that run's id where its resume came too late, or where the name was
+     * somebody else's already. */
     sessionKey: v.string(),
+    /** Where its first run could not have the key that it asked for: which one that was. */
+    calledKey: v.optional(v.string()),
     /** The `sub` of the tokens that may write to it. */
     subject: v.string(),
     ...studentOrGuest,
@@ -203,6 +206,11 @@ export default defineSchema({
     settleDueAt: v.optional(v.number()),
   })
     .index("by_sessionKey", ["sessionKey"])
+    .index("by_subject_and_calledKey_and_lastRunStartedAt", [
+      "subject",
+      "calledKey",
+      "lastRunStartedAt",
+    ])
     .index("by_studentId_and_startedAt", ["studentId", "startedAt"])
     .index("by_studentId_and_lessonId_and_startedAt", ["studentId", "lessonId", "startedAt"])
     .index("by_studentId_and_lessonId_and_completedAt", ["studentId", "lessonId", "completedAt"])
@@ -367,6 +375,7 @@ export default defineSchema({
     from: vPlace,
   })
     .index("by_sessionId_and_correctionId", ["sessionId", "correctionId"])
+    .index("by_sessionId_and_createdAt", ["sessionId", "createdAt"])
     .index("by_studentId_and_createdAt", ["studentId", "createdAt"])
     .index("by_studentId_and_errorType_and_createdAt", ["studentId", "errorType", "createdAt"])
     .index("by_guest", ["guest"]),
@@ -401,6 +410,8 @@ export default defineSchema({
     example: v.optional(v.string()),
     /** The earliest record that tells of it decides how it is written and what it means. */
     introducedBy: v.optional(vPlace),
+    /** The session of that record. */
+    introducedIn: v.optional(v.id("sessions")),
     firstMetAt: v.number(),
     state: vWordState,
     dueAt: v.number(),
@@ -410,6 +421,7 @@ export default defineSchema({
   })
     .index("by_studentId_and_language_and_wordKey", ["studentId", "language", "wordKey"])
     .index("by_studentId_and_dueAt", ["studentId", "dueAt"])
+    .index("by_introducedIn_and_firstMetAt", ["introducedIn", "firstMetAt"])
     .index("by_studentId_and_state_and_dueAt", ["studentId", "state", "dueAt"])
     .index("by_studentId_and_mastered_and_dueAt", ["studentId", "mastered", "dueAt"]),
 

@@ -9,13 +9,15 @@ import { internalMutation } from "./_generated/server";
 import { agentMutation, agentQuery, requireStudent, studentQuery } from "./functions";
 import { RECORD_VERSIONS } from "./limits";
 import { foldBatch } from "./model/fold";
+import { checkInstant } from "./model/fields";
 import { closeExpired as closeExpiredPage } from "./model/leases";
 import { replaceRecord } from "./model/replace";
+import { loadResumable } from "./model/resumable";
 import { findSession, listSessions, toSession } from "./model/sessions";
 import { settleDue as settleDuePage } from "./model/settle";
 import { loadPlan } from "./model/students";
 import { vPlan } from "./schoolValidators";
-import { vRecord, vSession, vSessionSummary } from "./validators";
+import { vRecord, vResumable, vSession, vSessionSummary } from "./validators";
 
 /**
  * Fold the next records of one run into the tables.
@@ -81,6 +83,32 @@ export const plan = agentQuery({
     const { caller } = ctx;
     const studentId = caller.claimedStudentId === null ? null : requireStudent(caller);
     return await loadPlan(ctx, studentId, lessonId);
+  },
+});
+
+/**
+ * The session that a new run may go on with, as it stands; null if there is none.
+ *
+ * Only sessions of the token's own student or guest: another's is not there for the caller. What
+ * other runs have not delivered yet is not in it.
+ *
+ * @param sessionKey - That session, or the one that took its place because a resume of it came too
+ *   late: whichever a run carried last. However long ago it was. `lessonId` does not matter then.
+ * @param lessonId - Without a key: the latest session, if this is its lesson (absent: if it has
+ *   none) and it was seen within `resumeGraceMs` of `now`.
+ * @param now - Milliseconds since the epoch; absent: the moment at which it is asked.
+ * @throws ConvexError `instant_out_of_range`.
+ */
+export const resumable = agentQuery({
+  args: {
+    sessionKey: v.optional(v.string()),
+    lessonId: v.optional(v.string()),
+    now: v.optional(v.number()),
+  },
+  returns: v.union(vResumable, v.null()),
+  handler: async (ctx, { now = Date.now(), ...asked }) => {
+    checkInstant("now", now);
+    return await loadResumable(ctx, ctx.caller, { ...asked, now });
   },
 });
 

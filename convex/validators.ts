@@ -7,7 +7,7 @@
  */
 import { v } from "convex/values";
 import type { Infer } from "convex/values";
-import { vTutoringRecord } from "./learningValidators";
+import { vCorrection, vStep, vTutoringRecord } from "./learningValidators";
 
 // ---------------------------------------------------------------------------------------------
 // Records: what one run learns, in the order of `seq`
@@ -254,6 +254,46 @@ export const vMessage = v.object({
   metrics: v.optional(vMessageMetrics),
 });
 export type Message = Infer<typeof vMessage>;
+
+/** What a run needs to go on with a session. */
+export const vResumable = v.object({
+  /** The key that the session has now; not the one asked for where that one's resume came too late. */
+  sessionKey: v.string(),
+  /** The latest record of it. */
+  lastSeenAt: v.number(),
+  /** It ended as it was meant to: a run said so, with the lesson completed or in its farewell. */
+  over: v.boolean(),
+  lessonId: v.optional(v.id("lessons")),
+  step: v.optional(vStep),
+  /** Counted from 0. */
+  slide: v.optional(v.number()),
+  /** Committed messages, of which `messages` has the latest. */
+  messageCount: v.number(),
+  /** The latest committed ones, at most 24, in order. */
+  messages: v.array(
+    v.object({
+      itemId: v.string(),
+      role: vRole,
+      text: v.string(),
+      interrupted: v.boolean(),
+      createdAt: v.number(),
+    }),
+  ),
+  /** The tutor's own of the session so far; absent until one is written. */
+  summary: v.optional(v.string()),
+  /** The latest, at most 50, in order. */
+  corrections: v.array(vCorrection),
+  /** Words that the student met in it for the first time: the latest, at most 40, in order. */
+  newWords: v.array(
+    v.object({
+      word: v.string(),
+      language: v.string(),
+      meaning: v.optional(v.string()),
+      example: v.optional(v.string()),
+    }),
+  ),
+});
+export type Resumable = Infer<typeof vResumable>;
 
 // ---------------------------------------------------------------------------------------------
 // Parts of tables

@@ -101,6 +101,7 @@ export async function joinNamedSession(
   const tooLate = isTooLate(record);
   run.sessionId = await joinSession(ctx, run, run.startedAt, {
     sessionKey: tooLate ? run.runId : record.sessionKey,
+    calledKey: record.sessionKey,
     placeholder: record.kind === "sessionResumed" && !tooLate,
     lesson: lessonNamedIn(ctx, run, record),
   });
@@ -173,19 +174,32 @@ async function sessionFor(
   fail({ code: "forbidden", message: "sessions:record: the session belongs to another subject." });
 }
 
-/** Adds a run to the session of that key; makes the session if there is none. */
+/**
+ * Adds a run to the session of that key; makes the session if there is none.
+ *
+ * @param named - `sessionKey`: the session that the run is to have. `calledKey`: the one it asked
+ *   for, kept with the session that it got instead of that: one of its own, which it alone begins.
+ */
 async function joinSession(
   ctx: MutationCtx,
   run: Doc<"sessionRuns">,
   startedAt: number,
-  named: { sessionKey: string; placeholder: boolean; lesson: NamedLesson | null },
+  named: {
+    sessionKey: string;
+    calledKey?: string;
+    placeholder: boolean;
+    lesson: NamedLesson | null;
+  },
 ): Promise<Id<"sessions">> {
   const { placeholder, lesson } = named;
   const { subject, studentId, guest, runId } = run;
   const { sessionKey, session } = await sessionFor(ctx, run, named.sessionKey);
+  const instead = sessionKey === runId && named.calledKey !== runId;
+  const calledKey = instead ? named.calledKey : undefined;
   if (session === null) {
     const sessionId = await ctx.db.insert("sessions", {
       sessionKey,
+      calledKey,
       subject,
       studentId,
       guest,
@@ -219,6 +233,7 @@ async function joinSession(
     (startedAt === session.lastRunStartedAt && runId > session.lastRunId);
   await ctx.db.patch("sessions", session._id, {
     placeholder: session.placeholder && placeholder,
+    ...(calledKey === undefined ? {} : { calledKey }),
     startedAt: Math.min(session.startedAt, startedAt),
     runs: session.runs + 1,
     ...(latest ? { lastRunId: runId, lastRunStartedAt: startedAt } : {}),

@@ -52,7 +52,7 @@ type SessionState = Pick<
 /** The state that follows from the facts. */
 export function stateOf(facts: SessionFacts): SessionState {
   const { lastRunStartedAt, announcedEnd, runEnd, nextRunAt, lastRecordAt } = facts;
-  const announced = announcedEnd !== undefined && announcedEnd.at >= lastRunStartedAt;
+  const announced = isAnnounced(facts);
   const silent =
     nextRunAt === undefined ? facts.silent : nextRunAt - lastRecordAt > SCHOOL.leaseMs;
   const expired = silent ? { at: lastRecordAt, reason: LEASE_EXPIRED } : undefined;
@@ -71,6 +71,24 @@ export function stateOf(facts: SessionFacts): SessionState {
     return { status: "active", endedAt: undefined, endReason: undefined, provisionalEnd: false };
   }
   return { status: "ended", endedAt, endReason: end.reason, provisionalEnd: !announced };
+}
+
+/** Whether the end that a run announced still counts: no run began after it. */
+export function isAnnounced(
+  { announcedEnd, lastRunStartedAt }: Pick<SessionFacts, "announcedEnd" | "lastRunStartedAt">,
+): boolean {
+  return announcedEnd !== undefined && announcedEnd.at >= lastRunStartedAt;
+}
+
+/**
+ * Whether the session ended as it was meant to: a run said so, and the lesson was over by then. A
+ * student who drops out leaves an announced end as well, but in the middle of a lesson.
+ */
+export function isEndIntended(
+  session: Doc<"sessions">,
+  { step }: Pick<Doc<"sessionLive">, "step">,
+): boolean {
+  return isAnnounced(session) && (session.completedAt !== undefined || step?.step === "farewell");
 }
 
 /** Whether `a` is later than `b`; of two ends at the same time the run decides. */

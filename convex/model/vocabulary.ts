@@ -47,6 +47,20 @@ export async function wordsDue(
     .take(limit);
 }
 
+/** The words that the student met in the session for the first time: the latest `limit`, in order. */
+export async function wordsIntroducedIn(
+  ctx: QueryCtx,
+  sessionId: Id<"sessions">,
+  limit: number,
+): Promise<Doc<"vocabulary">[]> {
+  const latest = await ctx.db
+    .query("vocabulary")
+    .withIndex("by_introducedIn_and_firstMetAt", (q) => q.eq("introducedIn", sessionId))
+    .order("desc")
+    .take(limit);
+  return latest.reverse();
+}
+
 /** The student's row of that word, or null; also null for a word without a letter or digit. */
 async function findWord(
   ctx: QueryCtx,
@@ -76,7 +90,13 @@ export async function foldWordIntroduced(
   const place = placeIn(run, record);
   if (row.introducedBy !== undefined && comparePlaces(place, row.introducedBy) > 0) return;
   const { word, meaning, example } = record;
-  await ctx.db.patch("vocabulary", row._id, { word, meaning, example, introducedBy: place });
+  await ctx.db.patch("vocabulary", row._id, {
+    word,
+    meaning,
+    example,
+    introducedBy: place,
+    introducedIn: run.sessionId,
+  });
 }
 
 /** A word is reviewed in a lesson. */

@@ -174,6 +174,7 @@ ROWS: Final[Mapping[str, Row]] = {
     ),
     "sessions:recordVersions": Row(),
     "sessions:plan": Row(of_lesson),
+    "sessions:resumable": Row(of_session),
     "sessions:get": Row(of_session),
     "sessions:list": Row(paged),
     "messages:list": Row(lambda s: {**of_session(s), **paged(s)}),

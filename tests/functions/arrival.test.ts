@@ -3,8 +3,10 @@
  * order between runs and more than once, end in the same rows.
  */
 import { expect, test } from "vitest";
+import { SCHOOL } from "../../convex/limits.ts";
 import type { SessionRecord } from "../../convex/validators.ts";
 import {
+  T0,
   agentOf,
   contents,
   correction,
@@ -30,18 +32,27 @@ const ARRIVALS_PER_ROUND = 3;
 
 type Journals = Map<string, SessionRecord[]>;
 
-/** Two to four runs over one to three sessions of one student, at times that overlap. */
+/**
+ * Two to four runs over one to three sessions of one student, at times that overlap; some resume too
+ * late, some go on with a session that another run began because it was too late.
+ */
 function journalsOf({ below, chance }: Random, lessonIds: string[]): Journals {
   const journals: Journals = new Map();
   const runs = 2 + below(3);
   for (let i = 0; i < runs; i++) {
     const runId = `run_${"dbca"[i] ?? "x"}`;
-    const sessionKey = `s${below(3)}`;
+    const sessionKey = chance(0.8) ? `s${below(3)}` : `run_${"dbca"[below(4)] ?? "x"}`;
     // Few different instants, so that runs also begin and end at the same time.
     let at = below(5) * 1_000;
     const begin = chance(0.5) ? started : resumed;
     const lessonId = chance(0.7) ? lessonIds[below(lessonIds.length)] : undefined;
-    const records = [begin(0, at, sessionKey, lessonId === undefined ? {} : { lessonId })];
+    const lastSeenAt = T0 + at - (chance(0.5) ? SCHOOL.resumeGraceMs + 1 : 0);
+    const records = [
+      begin(0, at, sessionKey, {
+        ...(lessonId === undefined ? {} : { lessonId }),
+        ...(begin === resumed && chance(0.6) ? { lastSeenAt } : {}),
+      }),
+    ];
     const length = below(16);
     for (let seq = 1; seq <= length; seq++) {
       at += below(3) * 500;

@@ -163,6 +163,9 @@ export async function contents(t: Deployment): Promise<Record<string, unknown[]>
           ...("sessionId" in row && row.sessionId !== undefined
             ? { sessionId: names.get(row.sessionId) }
             : {}),
+          ...("introducedIn" in row && row.introducedIn !== undefined
+            ? { introducedIn: names.get(row.introducedIn) }
+            : {}),
           ...("vocabularyId" in row ? { vocabularyId: names.get(row.vocabularyId) } : {}),
         }))
         .sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1)),
