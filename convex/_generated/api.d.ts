@@ -47,6 +47,7 @@ import type * as model_places from "../model/places.js";
 import type * as model_privacy from "../model/privacy.js";
 import type * as model_reading from "../model/reading.js";
 import type * as model_replace from "../model/replace.js";
+import type * as model_resumable from "../model/resumable.js";
 import type * as model_retention from "../model/retention.js";
 import type * as model_rollUp from "../model/rollUp.js";
 import type * as model_runs from "../model/runs.js";
@@ -120,6 +121,7 @@ declare const fullApi: ApiFromModules<{
   "model/privacy": typeof model_privacy;
   "model/reading": typeof model_reading;
   "model/replace": typeof model_replace;
+  "model/resumable": typeof model_resumable;
   "model/retention": typeof model_retention;
   "model/rollUp": typeof model_rollUp;
   "model/runs": typeof model_runs;
