@@ -269,7 +269,7 @@ export const vResumable = v.object({
   slide: v.optional(v.number()),
   /** Committed messages, of which `messages` has the latest. */
   messageCount: v.number(),
-  /** The latest committed ones, at most 24, in order. */
+  /** The latest, at most 24, in order; last of all what the student said that became none yet. */
   messages: v.array(
     v.object({
       itemId: v.string(),

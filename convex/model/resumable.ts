@@ -118,13 +118,17 @@ async function toResumable(
   };
 }
 
-/** The latest committed messages, in order; transcripts among them are passed over. */
+/**
+ * The latest messages, in order, and the student's words after them that became no message yet;
+ * transcripts among them are passed over.
+ */
 async function latestMessages(
   ctx: QueryCtx,
   sessionId: Id<"sessions">,
 ): Promise<Resumable["messages"]> {
   const latest: Resumable["messages"] = [];
   let read = 0;
+  let committed = false;
   const newestFirst = ctx.db
     .query("messages")
     .withIndex("by_sessionId_and_runStartedAt_and_createdAt_and_seq", (q) =>
@@ -132,7 +136,8 @@ async function latestMessages(
     )
     .order("desc");
   for await (const { provisional, itemId, role, text, interrupted, createdAt } of newestFirst) {
-    if (!provisional) latest.push({ itemId, role, text, interrupted, createdAt });
+    committed ||= !provisional;
+    if (!provisional || !committed) latest.push({ itemId, role, text, interrupted, createdAt });
     read += 1;
     // A turn has a handful of transcripts; a session that has nothing else is not read through.
     if (latest.length === SCHOOL.maxMessagesResumed || read === 4 * SCHOOL.maxMessagesResumed) break;

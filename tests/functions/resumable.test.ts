@@ -85,6 +85,13 @@ describe("what is told", () => {
           interrupted: true,
           createdAt: T0 + 3_000,
         },
+        {
+          itemId: "transcript:a:9",
+          role: "user",
+          text: "and then",
+          interrupted: false,
+          createdAt: T0 + 5_000,
+        },
       ],
       corrections: [
         {
