@@ -11,6 +11,9 @@ import openai.lib.streaming.chat  # noqa: F401
 from livekit.agents.tokenize import basic
 
 import emma_agent.server  # noqa: F401
+from emma_agent.tools import TOOLS
+from emma_agent.tools.described import described
 
+described(TOOLS)
 # Builds the table of hyphenation, by which the transcript keeps pace with the voice.
 basic.hyphenate_word("hyphenation")
