@@ -29,6 +29,7 @@ from emma_agent.duties import Duties
 from emma_agent.lesson import LessonState
 from emma_agent.listening import HELP_AFTER_S, Tuning, endpointing_for, tuning_of, turn_handling
 from emma_agent.logs import configure_logging, get_logger
+from emma_agent.patience import CONNECTING
 from emma_agent.settings import Settings, SettingsError, get_settings
 from emma_agent.speech import Speech, build_speech
 from emma_agent.summary import session_summary
@@ -160,6 +161,7 @@ def new_agent_session(lesson: LessonState, speech: Speech) -> AgentSession[Lesso
         tts=speech.tts,
         turn_handling=turn_handling(tuning, speech.turn_detection),
         user_away_timeout=HELP_AFTER_S,
+        conn_options=CONNECTING,
     )
 
 

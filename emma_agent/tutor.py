@@ -8,18 +8,24 @@ there; so is the hand-over.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 
 from livekit.agents import (
     NOT_GIVEN,
     Agent,
+    ErrorEvent,
+    FlushSentinel,
+    ModelSettings,
     RunContext,
     ToolError,
     UserStateChangedEvent,
     function_tool,
     llm,
+    stt,
 )
 
 from emma_agent.lesson import LessonState, report_failure
+from emma_agent.patience import answer_patiently, sentences_in
 from emma_agent.prompt import after_silence, assemble, entry
 from emma_agent.speech import until_written
 from emma_agent.tools import TOOLS
@@ -56,17 +62,32 @@ class Tutor(Agent):
         self._following = asyncio.create_task(self._follow_lesson(), name="tutor.follow_lesson")
         self._following.add_done_callback(report_failure)
         self.session.on("user_state_changed", self._on_user_state)
+        self.session.on("error", self._on_error)
         self.session.generate_reply(instructions=entry(self.step))
 
     async def on_exit(self) -> None:
         """Stop following the lesson."""
         self.session.off("user_state_changed", self._on_user_state)
+        self.session.off("error", self._on_error)
         if self._following is not None:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
         if self.session.current_agent is self:
             # The end, and no hand-over: what comes later is lost.
             await until_written(self.session)
+
+    def _on_error(self, event: ErrorEvent) -> None:
+        """Ask for what was said and could not be written down; the session counts the failure."""
+        if isinstance(event.error, stt.STTError) and not event.error.recoverable:
+            self.session.say(sentences_in(self._lesson.language).again)
+
+    def llm_node(
+        self, chat_ctx: llm.ChatContext, tools: list[llm.Tool], model_settings: ModelSettings
+    ) -> AsyncGenerator[llm.ChatChunk | str | FlushSentinel, None]:
+        """Answer; whatever becomes of the model, no turn ends in silence."""
+        return answer_patiently(
+            self, chat_ctx, tools, model_settings, language=self._lesson.language
+        )
 
     @function_tool(flags=llm.ToolFlag.IGNORE_ON_ENTER)
     async def next_step(self, context: RunContext[LessonState]) -> Agent:

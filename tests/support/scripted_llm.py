@@ -31,11 +31,28 @@ class Unfinished:
     text: str
 
 
+@dataclass(frozen=True)
+class Broken:
+    """The model begins to answer, and fails."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Late:
+    """The model answers, but not before it is told to."""
+
+    text: str
+    after: asyncio.Event
+
+
 Answer = (
     str
     | ToolRequest
     | list[ToolRequest]
     | Unfinished
+    | Broken
+    | Late
     | Exception
     | Callable[[llm.ChatContext], str]
 )
@@ -66,11 +83,11 @@ class ScriptedLLM(llm.LLM[Any]):
     def provider(self) -> str:
         return "test"
 
-    def instructions(self) -> str:
-        """The instructions that the model saw last."""
+    def instructions(self, time: int = -1) -> str:
+        """The instructions that the model saw the last time, or another."""
         return next(
             message.text_content or ""
-            for message in self.asked[-1].messages()
+            for message in self.asked[time].messages()
             if message.role == "system"
         )
 
@@ -107,6 +124,13 @@ class _ScriptedStream(llm.LLMStream):
                 self._event_ch.send_nowait(llm.ChatChunk(id="chunk", delta=delta))
                 await asyncio.Event().wait()
                 return
+            case Broken(text=text):
+                delta = llm.ChoiceDelta(role="assistant", content=text)
+                self._event_ch.send_nowait(llm.ChatChunk(id="chunk", delta=delta))
+                raise APIConnectionError(retryable=False)
+            case Late(text=text, after=after):
+                await after.wait()
+                delta = llm.ChoiceDelta(role="assistant", content=text)
             case str(text):
                 delta = llm.ChoiceDelta(role="assistant", content=text)
             case choose:

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from aiohttp import web
 from livekit import rtc
-from livekit.agents import NOT_GIVEN, AgentSession, LanguageCode, inference, stt, utils
+from livekit.agents import (
+    NOT_GIVEN,
+    AgentSession,
+    APIConnectOptions,
+    APIStatusError,
+    LanguageCode,
+    inference,
+    stt,
+    utils,
+)
 from livekit.plugins import openai
 
 from emma_agent.listening import Tuning, pause_for, turn_handling
@@ -18,6 +30,7 @@ from emma_agent.speech import (
     PipelineSpeech,
     RealtimeSpeech,
     build_speech,
+    pipeline as pipeline_module,
     realtime as realtime_module,
     until_written,
 )
@@ -91,6 +104,91 @@ async def test_a_hesitation_is_taken_for_silence(
     silence = rtc.AudioFrame(bytes(4800), 24_000, 1, 2400)
     event = await models.stt.recognize(silence)
     assert [alternative.text for alternative in event.alternatives] == taken
+
+
+@pytest.mark.parametrize("trouble", ["refused", "silent"])
+async def test_an_utterance_that_cannot_be_written_down_ends_no_hearing(
+    trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def recognize(*_: object, **__: object) -> stt.SpeechEvent:
+        if trouble == "refused":
+            raise APIStatusError("…", status_code=500)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(openai.STT, "_recognize_impl", recognize)
+    monkeypatch.setattr(pipeline_module, "_HEARD_WITHIN_S", 0.0)
+    ears = speech().stt
+    errors: list[stt.STTError] = []
+    ears.on("error", errors.append)
+    options = APIConnectOptions(max_retry=1, retry_interval=0.0)
+    event = await ears.recognize(rtc.AudioFrame(bytes(4800), 24_000, 1, 2400), conn_options=options)
+    assert event.alternatives == []
+    assert [error.recoverable for error in errors] == [True, False]
+
+
+class OneVoice:
+    """A speech server that has one voice, and refuses the others as `status` says."""
+
+    def __init__(self, *, status: int = 400) -> None:
+        self.asked: list[str] = []
+        self._status = status
+
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[str]:
+        app = web.Application()
+        app.router.add_post("/v1/audio/speech", self._speak)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        try:
+            yield f"http://{host}:{port}/v1"
+        finally:
+            await runner.cleanup()
+
+    async def _speak(self, request: web.Request) -> web.Response:
+        voice = (await request.json())["voice"]
+        self.asked.append(voice)
+        if voice != "coral":
+            return web.json_response({"error": {"message": "no such voice"}}, status=self._status)
+        return web.Response(body=bytes(9600), content_type="audio/pcm")
+
+
+async def test_a_voice_that_the_server_refuses_gives_way_to_the_configured_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    configure_logging()
+    server = OneVoice()
+    async with server.serve() as url:
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        models = speech()
+        for rate in (1.0, 0.9):
+            # Tuned again by whatever changes in the lesson.
+            models.tune(Tuning(voice="ghost", rate=rate))
+            async with models.tts.synthesize("Hello.") as sentence:
+                assert [each async for each in sentence]
+        await models.tts.aclose()
+    assert server.asked == ["ghost", "coral", "coral"]
+    [line] = [each for each in caplog.records if each.getMessage() == "speech.voice_refused"]
+    assert line.__dict__["voice"] == "ghost"
+
+
+async def test_a_server_that_fails_is_not_taken_for_one_without_the_voice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = OneVoice(status=500)
+    async with server.serve() as url:
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        models = speech()
+        models.tune(Tuning(voice="ghost"))
+        options = APIConnectOptions(max_retry=0)
+        with pytest.raises(APIStatusError):
+            async with models.tts.synthesize("Hello.", conn_options=options) as sentence:
+                await anext(aiter(sentence))
+        await models.tts.aclose()
+    assert server.asked == ["ghost"]
+    assert told(models.tts).voice == "ghost"
 
 
 def test_the_avatars_voice_speaks_and_the_configured_one_without() -> None:
