@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import io
 import json
 import logging
@@ -10,8 +12,14 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from livekit.agents import Plugin
 from livekit.agents.cli.log import JsonFormatter
+from livekit.agents.telemetry import tracer
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from emma_agent import logs
 from emma_agent.logs import configure_logging, get_logger
 
 
@@ -103,3 +111,130 @@ def test_entries_can_be_sent_to_the_main_process() -> None:
     get_logger("emma_agent.pickled").info("session.closed", duration_s=1.5, max_latency_s=None)
     logger.removeHandler(handler)
     assert pickle.loads(pickle.dumps(kept[0])).duration_s == 1.5
+
+
+SECRET = "I live in Elm Street"
+
+
+class ProviderError(Exception):
+    """As the exceptions of model providers: with a code, and the server's answer as its text."""
+
+    status_code = 429
+
+
+def test_what_a_server_answered_is_left_out_of_a_message(stream: io.StringIO) -> None:
+    """LiveKit writes it there while it handles the error (`llm.py`, "failed to generate…")."""
+    logger = logging.getLogger("livekit.agents")
+    try:
+        raise ProviderError(f"cannot process: {SECRET}")
+    except ProviderError as error:
+        logger.warning(f"failed to generate LLM completion: {error}, retrying in 0.1s")
+        logger.error("failed to say text: %s", str(error))
+    assert [entry["message"] for entry in entries(stream)] == [
+        "failed to generate LLM completion: ProviderError 429, retrying in 0.1s",
+        "failed to say text: ProviderError 429",
+    ]
+
+
+def test_a_traceback_tells_where_and_not_what(stream: io.StringIO) -> None:
+    try:
+        try:
+            raise ProviderError(SECRET)
+        except ProviderError as error:
+            raise ExceptionGroup(SECRET, [ValueError(SECRET)]) from error
+    except ExceptionGroup:
+        logging.getLogger("livekit.agents").exception("exception occurred while executing tool")
+    [entry] = entries(stream)
+    told = str(entry["exc_info"])
+    assert SECRET not in told
+    assert "raise ExceptionGroup(SECRET, [ValueError(SECRET)]) from error" in told
+    for name in ("ProviderError 429", "ValueError", "ExceptionGroup"):
+        assert name in told
+
+
+def test_an_exception_that_nobody_took_keeps_its_text_to_itself(stream: io.StringIO) -> None:
+    async def fail() -> None:
+        raise ValueError(SECRET)
+
+    async def forget() -> None:
+        task = asyncio.create_task(fail())
+        await asyncio.wait([task])
+        del task
+        gc.collect()
+
+    asyncio.run(forget())
+    written = stream.getvalue()
+    assert "Task exception was never retrieved" in written
+    assert SECRET not in written.replace("raise ValueError(SECRET)", "")
+
+
+@pytest.mark.parametrize("field", ["error", "errors"])
+def test_a_providers_error_is_named_and_not_told(stream: io.StringIO, field: str) -> None:
+    """LiveKit's realtime session writes it in the message and beside it."""
+
+    class Refusal:
+        code = "invalid_value"
+
+        def __str__(self) -> str:
+            return f"Refusal(message={SECRET!r})"
+
+    refusal = Refusal()
+    logging.getLogger("livekit.agents").error(
+        f"OpenAI returned an error: {refusal}", extra={field: refusal}
+    )
+    [entry] = entries(stream)
+    assert entry["message"] == "OpenAI returned an error: Refusal invalid_value"
+    assert entry[field] == "Refusal invalid_value"
+
+
+def test_a_plugin_that_is_imported_later_is_guarded_too(stream: io.StringIO) -> None:
+    class Late(Plugin):
+        def __init__(self) -> None:
+            logger = logging.getLogger("livekit.plugins.late")
+            super().__init__("late", "1.0", "livekit.plugins.late", logger)
+
+    plugin = Late()
+    Plugin.register_plugin(plugin)
+    Plugin.registered_plugins.remove(plugin)
+    logging.getLogger("livekit.plugins.late").warning("said", extra={"lk.pii.text": SECRET})
+    assert [entry["message"] for entry in entries(stream)] == ["said"]
+    assert SECRET not in stream.getvalue()
+
+
+def test_what_we_name_ourselves_is_kept(stream: io.StringIO) -> None:
+    try:
+        raise ProviderError(SECRET)
+    except ProviderError as error:
+        logging.getLogger("livekit.plugins.convex").warning(
+            "outbox.delivery_delayed", extra={"error": type(error).__name__}
+        )
+    [entry] = entries(stream)
+    assert (entry["message"], entry["error"]) == ("outbox.delivery_delayed", "ProviderError")
+
+
+def test_spans_go_to_an_operators_collector_without_what_was_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(logs, "get_tracer_provider", lambda: provider)
+    before = tracer._tracer_provider
+    monkeypatch.setenv("LIVEKIT_TELEMETRY_ALLOW_PII", "")
+    monkeypatch.delenv("LIVEKIT_TELEMETRY_ALLOW_PII")
+    try:
+        configure_logging()
+        with (
+            pytest.raises(ValueError, match=SECRET),
+            tracer.start_as_current_span("llm_node") as span,
+        ):
+            span.set_attribute("lk.pii.chat_ctx", SECRET)
+            span.set_attribute("gen_ai.input.messages", SECRET)
+            span.set_attribute("lk.response.ttft", 0.5)
+            raise ValueError(SECRET)
+    finally:
+        tracer.set_provider(before)
+    [written] = exporter.get_finished_spans()
+    assert written.attributes is not None
+    assert written.attributes["lk.response.ttft"] == 0.5
+    assert SECRET not in written.to_json()
