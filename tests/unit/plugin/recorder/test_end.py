@@ -38,6 +38,32 @@ async def test_a_closed_session_leaves_its_job_alone_if_told_to(
     await recorder.aclose()
 
 
+@pytest.mark.parametrize(
+    ("close", "kept"),
+    [
+        (CloseReason.USER_INITIATED, "lesson_over"),
+        (CloseReason.PARTICIPANT_DISCONNECTED, "participant_disconnected"),
+        (CloseReason.ERROR, "error"),
+    ],
+)
+async def test_an_end_that_the_app_makes_has_its_reason(
+    attach: Callable[..., SessionRecorder],
+    session: AgentSession[Any],
+    shutdowns: list[str],
+    folding: FoldingConvex,
+    close: CloseReason,
+    kept: str,
+) -> None:
+    recorder = attach()
+    recorder.ends_because("lesson_over")
+    session.emit("close", CloseEvent(reason=close))
+
+    assert shutdowns == [kept]
+    await recorder.aclose()
+    [ended] = [record for record in folding.folded if record["kind"] == "sessionEnded"]
+    assert ended["reason"] == kept
+
+
 async def test_the_shutdown_callback_keeps_the_reason_and_delivers_the_rest(
     attach: Callable[..., SessionRecorder],
     session: AgentSession[Any],

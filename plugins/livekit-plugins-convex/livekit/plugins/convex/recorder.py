@@ -17,6 +17,7 @@ from livekit.agents.llm import AgentHandoff, ChatMessage
 from livekit.agents.voice.events import (
     AgentStateChangedEvent,
     CloseEvent,
+    CloseReason,
     ConversationItemAddedEvent,
     ErrorEvent,
     FunctionToolsExecutedEvent,
@@ -153,6 +154,7 @@ class SessionRecorder:
         self._usage: AgentSessionUsage | None = None
         self._usage_due = clock.now() + USAGE_EVERY_S
         self._ended = False
+        self._end_reason: str | None = None
 
     @classmethod
     def attach(
@@ -275,6 +277,15 @@ class SessionRecorder:
             self._not_recorded(kind_of(record) if isinstance(record, Record) else "?", error)
             return None
 
+    def ends_because(self, reason: str) -> None:
+        """Say why the app is about to end the session, in one name such as `lesson_over`.
+
+        Of such an end LiveKit knows no more than `user_initiated`, which it also says when the
+        network is gone. The session's end and the run's then have this reason. An end that comes
+        for a reason of its own meanwhile, the user's leaving or an error, keeps that.
+        """
+        self._end_reason = reason
+
     async def flush(self, timeout_s: float) -> int:
         """Deliver what is pending, for at most `timeout_s` seconds; return what is left."""
         return await self._delivery.flush(timeout_s)
@@ -288,7 +299,7 @@ class SessionRecorder:
         """
         if not self._ended and self._ctx.is_fake_job():
             # No shutdown callback will come (livekit.agents.testing).
-            return await self._end_run("closed", timeout_s)
+            return await self._end_run(self._end_reason or "closed", timeout_s)
         return await self._delivery.flush(timeout_s)
 
     # What LiveKit says
@@ -382,19 +393,22 @@ class SessionRecorder:
 
     @_contained
     def _on_close(self, event: CloseEvent) -> None:
+        reason = event.reason.value
+        if self._end_reason is not None and event.reason is CloseReason.USER_INITIATED:
+            reason = self._end_reason
         try:
             self._tool_calls.on_close()
             self._append_usage()
             self._append(
                 SessionEndedRecord(
                     created_at=self._clock.place(event.created_at),
-                    reason=event.reason.value,
+                    reason=reason,
                     error_type=None if event.error is None else error_type(event.error),
                 )
             )
         finally:
             if self._end_job_on_close:
-                self._ctx.shutdown(event.reason.value)
+                self._ctx.shutdown(reason)
 
     def _append_usage(self) -> None:
         usage, self._usage = self._usage, None
