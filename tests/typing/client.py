@@ -48,6 +48,36 @@ async def following(client: convex.AsyncConvexClient) -> None:
             assert_type(plan, convex.ConvexValue)
 
 
+class SlideShown(convex.Record, tag="slideShown", frozen=True, kw_only=True):
+    """A record as an app writes them."""
+
+    slide: int
+
+
+async def resuming(client: convex.AsyncConvexClient) -> int:
+    report = await convex.deliver_dead_journals(client, subject="student:k57", timeout_s=2.0)
+    assert_type(report, convex.SweepReport)
+    [run] = convex.read_journals("/tmp/outbox", subject="student:k57", types=[SlideShown])
+    assert_type(run, convex.JournaledRun[SlideShown])
+    for several in convex.read_journals(
+        subject="student:k57",
+        session_key="s1",
+        deployment=client.url,
+        types=[convex.MessageRecord, SlideShown],
+    ):
+        assert_type(several.started_at, float)
+        for record in several.records:
+            match record:
+                case convex.MessageRecord(text=text):
+                    assert_type(text, str)
+                case SlideShown(slide=slide):
+                    assert_type(slide, int)
+    pair = (convex.MessageRecord, SlideShown)
+    mixed = convex.read_journals(subject="student:k57", types=pair)
+    assert_type(mixed, list[convex.JournaledRun[convex.Record]])
+    return run.records[0].slide
+
+
 async def identities(http_session: aiohttp.ClientSession) -> None:
     key = convex.AgentKey.from_env({"CONVEX_AGENT_KEY": "…"})
     token = convex.AgentToken(key, subject="student:k57", student_id="k57")

@@ -36,13 +36,14 @@ async def test_snippet_runs(snippet: str, monkeypatch: pytest.MonkeyPatch, tmp_p
             await result
 
 
-def test_the_first_snippet_is_type_checked() -> None:
-    """`make check` holds the types of this file; it is the root README's snippet too."""
-    assert (ROOT / "tests/typing/readme_agent.py").read_text() == SNIPPETS[0]
+@pytest.mark.parametrize("name", ["readme_agent", "readme_resume"])
+def test_the_longer_snippets_are_type_checked(name: str) -> None:
+    """`make check` holds the types of these files; the first is the root README's snippet too."""
+    assert (ROOT / f"tests/typing/{name}.py").read_text() in SNIPPETS
 
 
 def test_readme_has_its_snippets() -> None:
-    assert len(SNIPPETS) == 7
+    assert len(SNIPPETS) == 8
 
 
 def constants() -> Iterator[str]:

@@ -7,13 +7,14 @@ import json
 import math
 from typing import Any, ClassVar, Literal
 
+import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 from livekit.agents.llm import ChatMessage, FunctionCall, FunctionCallOutput
 from livekit.agents.metrics import AgentSessionUsage, LLMModelUsage, TTSModelUsage
 
 from livekit.plugins.convex import encoding
-from livekit.plugins.convex.encoding import Mended, RecordError, encode, wire_name
+from livekit.plugins.convex.encoding import Mended, RecordError, decode, encode, wire_name
 from livekit.plugins.convex.limits import MAX_NAME_BYTES, MAX_RECORD_BYTES, MAX_TEXT_BYTES
 from livekit.plugins.convex.records import (
     ErrorRecord,
@@ -67,6 +68,17 @@ def wire(record: Record) -> dict[str, Any]:
     parsed = json.loads(encode(record)[0])
     assert isinstance(parsed, dict)
     return parsed
+
+
+def approximately(value: Any) -> Any:
+    """Equal to what it became on its way through milliseconds."""
+    if isinstance(value, float):
+        return pytest.approx(value, rel=1e-12)
+    if isinstance(value, dict):
+        return {key: approximately(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(approximately(item) for item in value)
+    return value
 
 
 def mended(record: Record) -> list[Mended]:
@@ -241,6 +253,45 @@ def test_each_kind_goes_out_in_camel_case_and_milliseconds(
 ) -> None:
     assert wire(record) == {"createdAt": NOW_MS, **expected}
     assert mended(record) == []
+
+
+@pytest.mark.parametrize("record", [r for r, _ in WIRE], ids=[str(w["kind"]) for _, w in WIRE])
+def test_each_kind_is_read_back_as_it_was(record: Record) -> None:
+    """In seconds, also within it; `seq` and what a later version adds are passed over."""
+    stored = b'{"seq":3,"addedLater":{"a":[1]},' + encode(record)[0][1:]
+    again = decode(stored, type(record))
+
+    assert type(again) is type(record)
+    assert msgspec.to_builtins(again) == approximately(msgspec.to_builtins(record))
+
+
+def test_an_apps_record_is_read_back_as_it_was() -> None:
+    scored = Scored(created_at=NOW, answer="wrong", took_s=1.5, details={"word": ["went", None]})
+    assert decode(encode(scored)[0], Scored) == scored
+    rated = Rated(created_at=NOW, rating=3)
+    assert decode(encode(rated)[0], Rated) == rated
+
+
+def test_a_whole_number_is_read_back_also_if_it_was_given_as_a_float() -> None:
+    given: Any = 3.0
+    lost = LostRecord(created_at=NOW, from_seq=given, to_seq=5, reason="damaged")
+    assert decode(encode(lost)[0], LostRecord).from_seq == 3
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        b"{}",
+        b"[]",
+        b"{",
+        b'{"kind":"message"}',
+        b'{"kind":"message","createdAt":"now","itemId":"i","role":"user","text":"","interrupted":0}',
+        b'{"kind":"runEnded","createdAt":1.0,"reason":"done"}',
+    ],
+)
+def test_what_is_no_such_record_is_refused(stored: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode(stored, MessageRecord)
 
 
 def test_what_is_not_known_is_absent_and_never_null() -> None:

@@ -49,7 +49,9 @@ from .records import (
     TurnMetrics,
     UsageRecord,
 )
-from .recovery import Recovery, SweepReport, readdress
+from .recovery import Recovery, readdress
+from .resuming import JournaledRun, deliver_dead_journals, read_journals
+from .salvage import SweepReport
 from .subscription import Subscription
 from .telemetry import Telemetry, TelemetryStats
 from .values import ConvexValue
@@ -72,6 +74,7 @@ __all__ = [
     "FunctionError",
     "HandoffRecord",
     "JournalLockedError",
+    "JournaledRun",
     "LostRecord",
     "MessageRecord",
     "ModelUsage",
@@ -103,7 +106,9 @@ __all__ = [
     "UsageRecord",
     "__version__",
     "check_directory",
+    "deliver_dead_journals",
     "erase_journals",
+    "read_journals",
     "readdress",
 ]
 

@@ -1,7 +1,7 @@
-"""How a record becomes bytes: checked, cut to the limits, in the units of the wire.
+"""How a record becomes bytes: checked, cut to the limits, in the units of the wire; and back.
 
-The only place where seconds become milliseconds. A field whose name ends in `_at` is an instant
-and one that ends in `_s` is a duration.
+The only place where seconds become milliseconds, and milliseconds seconds. A field whose name ends
+in `_at` is an instant and one that ends in `_s` is a duration.
 """
 
 from __future__ import annotations
@@ -62,6 +62,9 @@ class Mended:
     how: Literal["truncated", "left_out", "clamped", "replaced"]
 
 
+_W = TypeVar("_W", bound=Wire)
+
+
 def _kind(record: Wire) -> str:
     return str(record.__struct_config__.tag)
 
@@ -94,6 +97,42 @@ def encode(record: Wire) -> tuple[bytes, list[Mended]]:
             )
         body = _encode(record, mended, limit)
     return body, mended
+
+
+def decode(payload: bytes, cls: type[_W]) -> _W:
+    """The record that `encode` made this JSON of: instants and durations are seconds again.
+
+    Fields that `cls` does not know are left out, as `seq`.
+
+    Raises:
+        msgspec.DecodeError: it is no record of this type.
+    """
+    wire: _W = _decoder(cls).decode(payload)
+    return _from_wire(wire)
+
+
+@functools.cache
+def _decoder(cls: type[_W]) -> msgspec.json.Decoder[_W]:
+    # Not strict: an integer may have been given as 3.0, and was stored so.
+    return msgspec.json.Decoder(cls, strict=False)
+
+
+def _from_wire(struct: _W) -> _W:
+    changes: dict[str, Any] = {}
+    for field in fields_of(type(struct)):
+        value = getattr(struct, field.name)
+        if value is None:
+            continue
+        match field.role:
+            case "instant" | "duration":
+                changes[field.name] = value / 1000.0
+            case "struct":
+                changes[field.name] = _from_wire(value)
+            case "structs":
+                changes[field.name] = tuple(_from_wire(part) for part in value)
+            case _:
+                pass
+    return msgspec.structs.replace(struct, **changes) if changes else struct
 
 
 def _encode(record: Wire, mended: list[Mended], text_limit: int) -> bytes:
@@ -178,7 +217,6 @@ def role_of(name: str, annotation: Any) -> _Role:
     return "any"
 
 
-_W = TypeVar("_W", bound=Wire)
 _Quick = Callable[[_W], "_W | None"]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import ConvexClientError, FunctionError, JournalLockedError, OutboxError
-from .journal import DAMAGED_SUFFIX, DEAD_SUFFIX, SUFFIX, Header, Journal
+from .journal import DAMAGED_SUFFIX, DEAD_SUFFIX, SUFFIX, Header, Journal, read_header
 from .limits import ERASED
 from .log import logger
 from .sender import RECORD, REQUEST_TIMEOUT_S
@@ -119,11 +119,9 @@ def _kept_alone(directory: Path) -> Iterator[tuple[Path, Header]]:
 def _header_of(path: Path) -> Header | None:
     """Whose it is; None if it is gone, or nobody can tell."""
     try:
-        journal = Journal.look(path)
+        return read_header(path)
     except (OutboxError, FileNotFoundError):
         return None
-    journal.close()
-    return journal.header
 
 
 def _remove(path: Path) -> bool:

@@ -195,4 +195,18 @@ class ErasedError(OutboxError):
 
 
 class JournalLockedError(OutboxError):
-    """Another process owns this journal."""
+    """Another process owns this journal.
+
+    Attributes:
+        gone: it is not there any more, since another process has delivered it.
+    """
+
+    def __init__(self, message: str, *, gone: bool = False) -> None:
+        super().__init__(message)
+        self.gone = gone
+
+
+def told(error: Exception) -> str:
+    """What a log may say of an error: ours say what to do, a foreign one's text may hold anything."""
+    ours = isinstance(error, (OutboxError, ConvexClientError))
+    return str(error) if ours else type(error).__name__

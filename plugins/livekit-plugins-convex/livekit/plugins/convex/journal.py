@@ -44,6 +44,8 @@ DAMAGED_SUFFIX = ".damaged"
 # No line this version writes is longer; what is longer is damage, and is not read into memory.
 MAX_LINE_BYTES = 2 * MAX_RECORD_BYTES
 _CHUNK_BYTES = 65_536
+# What is read at first of a journal's head: most headers are some hundred bytes.
+_HEAD_BYTES = 2_048
 # One fixed size, so that an update is a single write within one block.
 _CONFIRMED_BYTES = 96
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -136,6 +138,7 @@ class Journal:
         self._fd = fd
         self._pid = os.getpid()
         self._torn = False
+        self._begun_here = False
         self._confirmed_fd: int | None = None
         _OPEN.add(self)
 
@@ -170,7 +173,10 @@ class Journal:
                 f"the outbox directory {directory} cannot be used: {error.strerror}; give the "
                 "recorder a directory on a local disk that this user may write (outbox_dir)"
             ) from error
-        return cls(path, fd, header, body_offset=len(line))
+        journal = cls(path, fd, header, body_offset=len(line))
+        journal._begun_here = True
+        _BEGUN_HERE.add(header.run_id)
+        return journal
 
     @classmethod
     def adopt(cls, path: Path) -> Journal:
@@ -183,7 +189,7 @@ class Journal:
         try:
             fd = os.open(path, os.O_RDWR | os.O_APPEND)
         except FileNotFoundError:
-            raise JournalLockedError(f"{path.name} is gone: delivered by another process") from None
+            raise _gone(path) from None
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -420,6 +426,8 @@ class Journal:
     def _let_go(self) -> None:
         """Close the files; a lock that another process shares stays."""
         _OPEN.discard(self)
+        if self._begun_here:
+            _BEGUN_HERE.discard(self.header.run_id)
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
@@ -441,9 +449,33 @@ def _header_line(header: Header) -> bytes:
         ) from None
 
 
+def read_header(path: Path) -> Header:
+    """The header of the journal at `path`, whoever holds it. Reads 2 KiB of it, seldom more.
+
+    Thread-safe.
+
+    Raises:
+        OutboxError: it cannot be read.
+        OSError: the file cannot be opened or read.
+    """
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return _read_header(path.name, fd)[0]
+    finally:
+        os.close(fd)
+
+
+def is_begun_here(run_id: str) -> bool:
+    """Whether it is a run that this process began, and whose journal it holds still."""
+    return run_id in _BEGUN_HERE
+
+
 def _read_header(name: str, fd: int) -> tuple[Header, int]:
     """The header of a journal, and where the first record begins."""
-    line = os.pread(fd, MAX_LINE_BYTES, 0).partition(b"\n")[0]
+    head = os.pread(fd, _HEAD_BYTES, 0)
+    if b"\n" not in head and len(head) == _HEAD_BYTES:
+        head = os.pread(fd, MAX_LINE_BYTES, 0)
+    line = head.partition(b"\n")[0]
     payload = decode_line(line)
     if payload is None:
         raise OutboxError(f"{name} has no readable header")
@@ -465,19 +497,25 @@ def _same_file(path: Path, fd: int) -> None:
     try:
         named = path.stat()
     except FileNotFoundError:
-        raise JournalLockedError(f"{path.name} is gone: delivered by another process") from None
+        raise _gone(path) from None
     if (ours.st_dev, ours.st_ino) != (named.st_dev, named.st_ino):
         raise JournalLockedError(f"{path.name} was replaced by another process")
+
+
+def _gone(path: Path) -> JournalLockedError:
+    return JournalLockedError(f"{path.name} is gone: delivered by another process", gone=True)
 
 
 # A forked child shares its parent's open files, and with them the locks: a child that outlives its
 # parent would keep the journal from ever being recovered. So it lets go of them at once.
 _OPEN: weakref.WeakSet[Journal] = weakref.WeakSet()
+_BEGUN_HERE: set[str] = set()
 
 
 def _let_go_in_child() -> None:
     for journal in list(_OPEN):
         journal._let_go()
+    _BEGUN_HERE.clear()
 
 
 os.register_at_fork(after_in_child=_let_go_in_child)

@@ -9,18 +9,16 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .directory import check_directory
 from .erasure import ask_about_kept
-from .errors import ConvexClientError, JournalLockedError, OutboxError
+from .errors import JournalLockedError, OutboxError, told
 from .journal import SUFFIX, Header, Journal, default_directory
 from .log import logger
-from .lost_run import end_lost_run
 from .recorder import speaking_for
-from .sender import Held, Sender
+from .salvage import MAX_IN_FLIGHT, SweepReport, deliver_left
 from .transport import check_url
 
 if TYPE_CHECKING:
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
     from .client import AsyncConvexClient
 
 SWEEP_EVERY_S = 15.0
-MAX_IN_FLIGHT = 4
 _READDRESS = (
     "its records wait for that deployment; if they belong to this worker's, move them with "
     "`outbox readdress` (livekit.plugins.convex.readdress)"
@@ -40,35 +37,6 @@ _SWEEPS_TO_ASK = 240
 _ABANDONED_AFTER_S = 60.0
 
 
-@dataclass(slots=True)
-class SweepReport:
-    """What one sweep found.
-
-    Attributes:
-        delivered: journals of which Convex now has everything.
-        erased: journals of students who were erased, and what was kept of others; they are gone
-            here too.
-        held: journals with something left that Convex did not take.
-        owned: journals of runs that live, or that another sweep has.
-        foreign: journals of other deployments; they are left alone.
-        unreadable: journals whose header cannot be read.
-        records: records that were delivered.
-        runs_lost: runs that had died without an end, and were given one.
-        held_for: of those held, why, by the file's name; one that was not tried, because Convex
-            was out of reach for others, is not among them.
-    """
-
-    delivered: int = 0
-    erased: int = 0
-    held: int = 0
-    owned: int = 0
-    foreign: int = 0
-    unreadable: int = 0
-    records: int = 0
-    runs_lost: int = 0
-    held_for: dict[str, Held] = field(default_factory=dict, compare=False)
-
-
 class Recovery:
     """Sweeps a directory for journals that nobody holds: at start, and every 15 s.
 
@@ -76,9 +44,8 @@ class Recovery:
     a journal is delivered by the one that has its lock, and repeats change nothing. Convex is
     asked once per journal and sweep, so a deployment that is away is not hammered.
 
-    A run that died left no end. It is given one, `run_lost`, as soon as Convex has everything that
-    can be read of it, and not before: what its journal holds until then is what the run wrote. The
-    end goes through the journal as any record does, so it too survives whoever wrote it.
+    A run that died without an end is given one, `run_lost`, when Convex has all else of it
+    (salvage.py).
 
     Args:
         client: signs for each journal's student with its `AgentKey`; closed by its owner.
@@ -207,78 +174,30 @@ class Recovery:
             if unreachable.is_set():
                 report.held += 1
                 return
-            try:
-                journal = Journal.adopt(path)
-            except JournalLockedError:
-                report.owned += 1
-                return
-            except (OutboxError, OSError) as error:
-                report.unreadable += 1
-                self._tell_once("recovery.journal_unreadable", path.name, error=error)
-                return
-            try:
-                await self._send(journal, report, unreachable)
-            except Exception as error:  # noqa: BLE001  one journal keeps no other back
-                report.held += 1
-                report.held_for[path.name] = Held(type(error).__name__, unreachable=False)
-                self._tell_once("recovery.journal_failed", path.name, error=error)
-            finally:
-                journal.close()
-
-    async def _send(
-        self, journal: Journal, report: SweepReport, unreachable: asyncio.Event
-    ) -> None:
-        header = journal.header
-        if header.deployment not in ("", self._client.url):
-            report.foreign += 1
-            self._tell_once(
-                "recovery.foreign_journal",
-                journal.path.name,
-                deployment=header.deployment,
-                remedy=_READDRESS,
-            )
-            return
-        self._last_tried[journal.path.name] = self._sweeps
-        client = speaking_for(self._client, header)
-        try:
-            sender = Sender(journal, client)
-            sender.on_progress = self._progress_of(sender)
-            held = await sender.drain()
-            if held is None and not sender.ended and not sender.erased:
-                end_lost_run(journal, seq=sender.next_seq)
-                report.runs_lost += 1
-                logger.warning("recovery.run_lost", extra=sender.about())
-                held = await sender.drain()
-        finally:
-            await client.aclose()
-        report.records += sender.delivered
-        if sender.erased:
-            report.erased += 1
-        elif held is None:
-            sender.finish()
-            report.delivered += 1
-        else:
-            report.held += 1
-            report.held_for[journal.path.name] = held
-            if held.unreachable:
-                unreachable.set()
+            outcome = await deliver_left(path, self._client, on_progress=self._on_progress)
+        report.count(path, outcome)
+        match outcome.found:
+            case "delivered" | "erased" | "held":
+                self._last_tried[path.name] = self._sweeps
+                if outcome.error is not None:
+                    self._tell_once("recovery.journal_failed", path.name, error=outcome.error)
+                if outcome.held is not None and outcome.held.unreachable:
+                    unreachable.set()
+            case "unreadable":
+                self._tell_once("recovery.journal_unreadable", path.name, error=outcome.error)
+            case "foreign":
+                self._tell_once(
+                    "recovery.foreign_journal",
+                    path.name,
+                    deployment=outcome.deployment,
+                    remedy=_READDRESS,
+                )
+            case _:
+                pass
 
     def _for_kept(self, header: Header) -> AsyncConvexClient | None:
         ours = header.deployment in ("", self._client.url)
         return speaking_for(self._client, header) if ours else None
-
-    def _progress_of(self, sender: Sender) -> Callable[[], None] | None:
-        tell = self._on_progress
-        if tell is None:
-            return None
-        told = 0
-
-        def progressed() -> None:
-            nonlocal told
-            tell(sender.journal.header.run_id, sender.delivered - told)
-            told = sender.delivered
-
-        return progressed
 
     def _remove_abandoned(self) -> None:
         """Journals that never got their name: no record was in them."""
@@ -300,9 +219,7 @@ class Recovery:
             self._told.add((event, name))
             extra = {"path": name, **about}
             if error is not None:
-                # Ours say what to do; a foreign error's text may hold anything.
-                ours = isinstance(error, (OutboxError, ConvexClientError))
-                extra["error"] = str(error) if ours else type(error).__name__
+                extra["error"] = told(error)
             logger.warning(event, extra=extra)
 
 
@@ -333,8 +250,8 @@ def readdress(directory: Path | str, *, old: str, new: str) -> int:
         except JournalLockedError:
             continue
         except (OutboxError, OSError) as error:
-            told = str(error) if isinstance(error, OutboxError) else type(error).__name__
-            logger.warning("outbox.journal_unreadable", extra={"path": path.name, "error": told})
+            about = {"path": path.name, "error": told(error)}
+            logger.warning("outbox.journal_unreadable", extra=about)
             continue
         try:
             if journal.header.deployment == old:
