@@ -131,11 +131,13 @@ class Progress:
 class LastSession:
     """The lesson held before this one; instants in Unix seconds.
 
-    `summary` is the tutor's own of that lesson; None until it is written.
+    `summary` is the tutor's own of that lesson; None until it is written. `session_key` is None
+    where the functions are older than this worker.
     """
 
     started_at: Instant
     message_count: int
+    session_key: str | None = None
     ended_at: Instant | None = None
     lesson_title: str | None = None
     summary: str | None = None

@@ -1,29 +1,48 @@
 """LessonState: what lies in `RunContext.userdata` while a lesson is held.
 
 Tools and prompts read it and never wait. What it knows of the student is fetched while
-the job connects (`students:tutoringContext`); what a teacher may change meanwhile is kept
-live by one subscription (`sessions:plan`). Without an answer the lesson goes on as a
-guest's, marked degraded, and is completed when the answer comes.
+the job connects (`students:tutoringContext`), and so is what an earlier run of the same session
+left (`sessions:resumable`); what a teacher may change meanwhile is kept live by one subscription
+(`sessions:plan`). Without an answer the lesson goes on as a guest's, marked degraded, and is
+completed when the answer comes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
 from typing import Final, Literal
 
-from emma_agent.context import parse_context, parse_plan
+from livekit.agents import llm
+
+from emma_agent.context import TutoringContext, parse_context, parse_plan
 from emma_agent.logs import get_logger
+from emma_agent.resume import (
+    READ_BACK,
+    LessonSoFar,
+    conversation,
+    from_journals,
+    goes_on,
+    parse_resumable,
+)
 from emma_agent.teaching import Teaching
 from emma_agent.wire import ContextError
 from livekit.plugins.convex import (
     AgentKey,
     AgentToken,
     AsyncConvexClient,
+    BusyError,
     ConvexClientError,
     FunctionError,
     SessionIdentity,
+    TransportError,
+    deliver_dead_journals,
+    read_journals,
 )
 
 __all__ = ["PREFETCH_TIMEOUT_S", "LessonState", "identify", "report_failure"]
@@ -34,6 +53,8 @@ log = get_logger(__name__)
 # as a guest. The query itself goes on.
 PREFETCH_TIMEOUT_S = 2.0
 _QUERY_TIMEOUT_S: Final = 10.0
+# What an earlier run left, before Convex is asked: part of that wait.
+_DELIVERY_TIMEOUT_S: Final = 1.0
 _FIRST_RETRY_S: Final = 1.0
 _LAST_RETRY_S: Final = 30.0
 
@@ -69,26 +90,64 @@ class LessonState(Teaching):
         identity: who the lesson is for.
         client: for tools that need a real call, with a deadline.
         degraded: there is a student, but Convex has not answered yet.
+        resumed: what earlier runs left, if this one goes on with it.
+        last_seen_at: when the session was last heard of, in Unix seconds; None: this run begins it.
     """
 
     def __init__(
-        self, identity: SessionIdentity, client: AsyncConvexClient, *, sleep: Sleep = asyncio.sleep
+        self,
+        identity: SessionIdentity,
+        client: AsyncConvexClient,
+        *,
+        named: bool = True,
+        fresh: bool = False,
+        outbox_dir: Path | str | None = None,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
+        """A lesson of which nothing is known yet.
+
+        Args:
+            named: the dispatcher named the session, and did not leave that to this job.
+            fresh: begin anew, even if the session was interrupted a moment ago.
+            outbox_dir: where earlier runs on this host left their journals; None for the
+                recorder's default.
+        """
         super().__init__()
         self.identity = identity
         self.client = client
         self.degraded = False
+        self.resumed: LessonSoFar | None = None
+        self.last_seen_at: float | None = None
+        self._asked_key = identity.session_key if named else None
+        self._fresh = fresh
+        self._outbox_dir = outbox_dir
         self._sleep = sleep
         self._tasks: list[asyncio.Task[None]] = []
+        self._found: LessonSoFar | None = None
+        self._journals_delivered = asyncio.Event()
+        self._looked_back = asyncio.Event()
         self._first_answer = asyncio.Event()
         self._asked_at = 0.0
 
     @classmethod
-    def open(cls, metadata: str, *, url: str, key: AgentKey) -> LessonState:
-        """Identify the student and start fetching what is known of them; do not wait."""
+    def open(
+        cls, metadata: str, *, url: str, key: AgentKey, outbox_dir: Path | str | None = None
+    ) -> LessonState:
+        """Identify the student and start fetching what is known of them; do not wait.
+
+        Args:
+            metadata: as for `identify`; with `"fresh": true` nothing is resumed.
+        """
         identity = identify(metadata)
         token = AgentToken(key, subject=identity.subject, student_id=identity.student_id)
-        lesson = cls(identity, AsyncConvexClient(url=url, token=token))
+        said = _said(metadata)
+        lesson = cls(
+            identity,
+            AsyncConvexClient(url=url, token=token),
+            named=said.get("session_key") == identity.session_key,
+            fresh=said.get("fresh") is True,
+            outbox_dir=outbox_dir,
+        )
         lesson.prefetch()
         return lesson
 
@@ -97,16 +156,29 @@ class LessonState(Teaching):
         """Our own name for this session."""
         return str(self.identity.session_key)
 
+    @property
+    def conversation(self) -> llm.ChatContext | None:
+        """What was said before this run, as the model's own memory; None: nothing was."""
+        return None if self.resumed is None else conversation(self.resumed)
+
     def prefetch(self) -> None:
-        """Start `students:tutoringContext`. A guest has none."""
+        """Start `sessions:resumable` and `students:tutoringContext`.
+
+        Of a guest nothing is known, but the session that their key names.
+        """
         self._asked_at = asyncio.get_running_loop().time()
-        if self.identity.student_id is None:
+        guest = self.identity.student_id is None
+        if guest and self._asked_key is None:
+            self._looked_back.set()
+        else:
+            self.own(self._look_back(), "lesson.look_back")
+        if guest:
             self._first_answer.set()
         else:
             self.own(self._load_context(), "lesson.load_context")
 
     async def ready(self, timeout_s: float | None = None) -> None:
-        """Wait for the first answer of Convex, good or bad.
+        """Wait for the first answers of Convex, good or bad; then it is settled what is resumed.
 
         Args:
             timeout_s: seconds since it was asked, not since this call: connecting to the
@@ -115,15 +187,26 @@ class LessonState(Teaching):
         timeout_s = PREFETCH_TIMEOUT_S if timeout_s is None else timeout_s
         try:
             async with asyncio.timeout_at(self._asked_at + timeout_s):
+                await self._looked_back.wait()
                 await self._first_answer.wait()
         except TimeoutError:
-            self.degraded = True
+            self.degraded = not self._first_answer.is_set()
             log.warning(
                 "lesson.context_late",
-                function="students:tutoringContext",
+                function="students:tutoringContext" if self.degraded else "sessions:resumable",
                 wait_s=timeout_s,
-                remedy="the lesson starts as a guest's and is completed when Convex answers",
+                remedy="the lesson starts with what is known here, and is completed when Convex "
+                "answers",
             )
+        self._go_on()
+
+    def learn(self, context: TutoringContext) -> None:
+        """Take over what Convex knows of the student; what happened meanwhile stays."""
+        last = context.last_session
+        if last is not None and last.session_key == self.session_key:
+            # It is this one, interrupted.
+            context = replace(context, last_session=None)
+        super().learn(context)
 
     def follow_plan(self) -> None:
         """Keep `plan` live from now on."""
@@ -138,7 +221,80 @@ class LessonState(Teaching):
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.client.aclose()
 
+    async def _look_back(self) -> None:
+        """Find what an earlier run of this session left, here and in Convex."""
+        identity, asked_key = self.identity, self._asked_key
+        here: LessonSoFar | None = None
+        try:
+            runs = await asyncio.to_thread(
+                read_journals,
+                self._outbox_dir,
+                subject=identity.subject,
+                session_key=asked_key,
+                deployment=self.client.url,
+                types=READ_BACK,
+            )
+            here = from_journals(runs, session_key=asked_key, lesson_id=identity.lesson_id)
+            self._found = here
+            # So that what Convex answers is whole.
+            await deliver_dead_journals(
+                self.client,
+                self._outbox_dir,
+                subject=identity.subject,
+                timeout_s=_DELIVERY_TIMEOUT_S,
+            )
+        except OSError as error:
+            log.warning(
+                "lesson.journals_unreadable",
+                error=type(error).__name__,
+                remedy="see that this user may read EMMA_OUTBOX_DIR (doctor)",
+            )
+        finally:
+            self._journals_delivered.set()
+        asked = self._lesson_arg() | ({} if asked_key is None else {"sessionKey": asked_key})
+        try:
+            answer = parse_resumable(
+                await self.client.query("sessions:resumable", asked, timeout_s=_QUERY_TIMEOUT_S)
+            )
+            if answer is not None and (here is None or answer.last_seen_at >= here.last_seen_at):
+                self._found = answer
+        except (TransportError, BusyError):
+            pass  # The same outage is told of the context.
+        except (ConvexClientError, ContextError) as error:
+            log.warning(
+                "lesson.look_back_failed",
+                function="sessions:resumable",
+                error=type(error).__name__,
+                reason=str(error),
+                remedy="an interrupted lesson goes on with what this host knows of it, else anew",
+            )
+        finally:
+            self._looked_back.set()
+
+    def _go_on(self) -> None:
+        found = self._found
+        if found is None:
+            return
+        resuming = goes_on(found, fresh=self._fresh, now=time.time())
+        if resuming or self._asked_key is not None:
+            self.last_seen_at = found.last_seen_at
+            if self.identity.student_id is not None:
+                # A guest is nobody but their key.
+                self.identity = replace(self.identity, session_key=found.session_key)
+        if resuming:
+            self.resumed = found
+            self.resume_at(found)
+            log.info(
+                "lesson.resumed",
+                step=self.step,
+                messages=len(found.messages),
+                away_s=round(time.time() - found.last_seen_at, 1),
+            )
+        if self.context is not None:
+            self.learn(self.context)
+
     async def _load_context(self) -> None:
+        await self._journals_delivered.wait()
         wait_s = _FIRST_RETRY_S
         while not await self._try_load_context(retry_in_s=wait_s):
             self._first_answer.set()
@@ -226,3 +382,12 @@ def report_failure(task: asyncio.Task[None]) -> None:
     """Log what ended a task that nobody awaits; a done callback."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("lesson.task_failed", task=task.get_name(), error=type(error).__name__)
+
+
+def _said(metadata: str) -> dict[str, object]:
+    """What a dispatcher said; nothing if it cannot be read, which `identify` has said."""
+    try:
+        said = json.loads(metadata)
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}

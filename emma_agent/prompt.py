@@ -7,7 +7,6 @@ keeps coming back. Where it is too long, lines are dropped from the end of whate
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -23,8 +22,9 @@ from emma_agent.context import (
 )
 from emma_agent.records import CorrectionRecord, Step
 from emma_agent.teaching import Snapshot, same_words
+from emma_agent.tokens import tokens_in
 
-__all__ = ["BUDGET_TOKENS", "after_silence", "assemble", "entry", "tokens_in"]
+__all__ = ["BUDGET_TOKENS", "after_silence", "assemble", "entry"]
 
 BUDGET_TOKENS: Final = 3_000
 """A full lesson of a known student takes about half; the rest of a model's window is the talk's."""
@@ -44,16 +44,6 @@ _HELPS: Final = 3
 _LESSON_HELPS: Final = 4
 _STUDENT_HELPS: Final = 5
 _NOW_HELPS: Final = 6
-
-
-def tokens_in(text: str) -> int:
-    """How many tokens `text` takes, estimated: a quarter of its ASCII characters, and all others.
-
-    There is no vocabulary on the machine to count with. Measured with o200k: English prose takes
-    0.9 of it, Japanese and German 0.7, Arabic 0.3; runs of digits or symbols up to twice as many.
-    """
-    ascii_characters = sum(character.isascii() for character in text)
-    return math.ceil(ascii_characters / 4 + (len(text) - ascii_characters))
 
 
 @dataclass(slots=True, eq=False)
@@ -88,8 +78,14 @@ def assemble(known: Snapshot, *, budget_tokens: int = BUDGET_TOKENS) -> str:
     return "\n\n".join(str(part) for part in parts)
 
 
-def entry(step: Step) -> str:
-    """What Emma is told once, when a part of the lesson begins."""
+def entry(step: Step, *, resumed: bool = False) -> str:
+    """What Emma is told once, when a part of the lesson begins.
+
+    Args:
+        resumed: it does not begin: the lesson was interrupted in it, and goes on.
+    """
+    if resumed:
+        return _text("resume")
     return _text("greet" if step == "greeting" else "enter")
 
 
@@ -166,6 +162,11 @@ def _now(known: Snapshot) -> list[_Part]:
     step, lesson = known.step, known.plan.lesson
     ending = step in ("feedback", "farewell")
     parts = []
+    if known.earlier is not None:
+        lines = _facts(in_short=known.earlier, most=4 * _FACT)
+        parts.append(
+            _Part("Earlier in this lesson, before it was interrupted:", lines, helps=_NOW_HELPS)
+        )
     if lesson is not None and known.slide is not None and known.slide < len(lesson.slides):
         slide = lesson.slides[known.slide]
         lines = _facts(title=slide.title, text=slide.text, notes_for_you=slide.notes, most=_SLIDE)

@@ -29,6 +29,7 @@ from emma_agent.duties import Duties
 from emma_agent.lesson import LessonState
 from emma_agent.listening import HELP_AFTER_S, Tuning, endpointing_for, tuning_of, turn_handling
 from emma_agent.logs import configure_logging, get_logger
+from emma_agent.presence import Presence
 from emma_agent.patience import CONNECTING
 from emma_agent.settings import Settings, SettingsError, get_settings
 from emma_agent.speech import Speech, build_speech
@@ -119,11 +120,13 @@ async def entrypoint(ctx: JobContext) -> None:
     """Hold one lesson."""
     settings = get_settings()
     url, key = where_and_as_whom(settings)
-    lesson = LessonState.open(ctx.job.metadata, url=url, key=key)
+    lesson = LessonState.open(ctx.job.metadata, url=url, key=key, outbox_dir=settings.outbox_dir)
     ctx.proc.userdata["lesson"] = lesson
     _name_in_logs(ctx, lesson)
     await ctx.connect()
     await lesson.ready()
+    # A session that goes on may have another key than was asked for.
+    _name_in_logs(ctx, lesson)
 
     speech = ctx.proc.userdata.pop("speech", None) or build_speech(settings)
     agent_session = new_agent_session(lesson, speech)
@@ -136,10 +139,12 @@ async def entrypoint(ctx: JobContext) -> None:
         agent_name=settings.agent_name,
         # "" is a deployment not known yet: the journal goes to the one that is set later.
         deployment=None if settings.deployment_url else "",
+        last_seen_at=lesson.last_seen_at,
     )
+    Presence(ctx.room, agent_session)
     await show_talking_head(lesson.plan.avatar, agent_session, ctx.room)
     await agent_session.start(
-        Tutor(lesson),
+        Tutor(lesson, chat_ctx=lesson.conversation, resumed=lesson.resumed is not None),
         room=ctx.room,
         room_options=room_io.RoomOptions(
             # Without it the first to join is taken for the student.

@@ -42,6 +42,7 @@ from emma_agent.records import (
     WordReviewedRecord,
 )
 from emma_agent.recurring import with_corrections
+from emma_agent.resume import LessonSoFar
 from emma_agent.steps import FIRST_STEP, step_after
 from livekit.plugins.convex import Record, SessionRecorder
 
@@ -71,7 +72,8 @@ class Snapshot:
     """What Emma's instructions are made of, at one moment.
 
     `slide` counts from 0 and is None before the first. `plan` is what holds now, newer than that in
-    `context`; of `words_due` and `recurring_errors` too.
+    `context`; of `words_due` and `recurring_errors` too. `earlier` is the summary of what an earlier
+    run of this session held.
     """
 
     context: TutoringContext | None = None
@@ -82,6 +84,7 @@ class Snapshot:
     recurring_errors: tuple[RecurringError, ...] = ()
     corrections: tuple[CorrectionRecord, ...] = ()
     new_words: tuple[str, ...] = ()
+    earlier: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,9 @@ class Teaching:
         corrections: noted in this lesson, by their id, in order.
         new_words: introduced in this lesson, as written, in order.
         finished: the objectives were reached.
+        end_wanted: she has said goodbye and wants the lesson to end; what the student says next
+            takes it back.
+        earlier: what an earlier run of this session held, in short; None if there was none.
         turned_during: LiveKit's id of Emma's answer that last turned a slide.
     """
 
@@ -127,10 +133,13 @@ class Teaching:
         self.corrections: dict[str, CorrectionRecord] = {}
         self.new_words: dict[str, WordIntroducedRecord] = {}
         self.finished = False
+        self.end_wanted = False
+        self.earlier: str | None = None
         self.turned_during: str | None = None
         self._now = now
         self._chosen = _Chosen()
         self._rated: dict[str, float] = {}
+        self._reviews: dict[str, WordReviewedRecord] = {}
         self._answers: dict[str, ExerciseRecord] = {}
         self._lesson_gone = False
         self._resume_slide: int | None = None
@@ -185,6 +194,11 @@ class Teaching:
         return tuple(self._answers.values())
 
     @property
+    def reviews(self) -> tuple[WordReviewedRecord, ...]:
+        """The last rating of each word that was rated, in the order first rated."""
+        return tuple(self._reviews.values())
+
+    @property
     def next_step(self) -> Step | None:
         """The part of the lesson that comes next; None in the last."""
         return step_after(self.step, self.plan.lesson, words_due=len(self.words_due))
@@ -200,6 +214,7 @@ class Teaching:
             recurring_errors=self.recurring_errors,
             corrections=tuple(self.corrections.values()),
             new_words=tuple(word.word for word in self.new_words.values()),
+            earlier=self.earlier,
         )
 
     # What others change
@@ -243,13 +258,18 @@ class Teaching:
 
     # What happens in the lesson
 
-    def resume_at(self, *, step: Step | None, slide: int | None) -> None:
-        """Go on where an earlier run was; writes nothing, it is on the record.
+    def resume_at(self, so_far: LessonSoFar) -> None:
+        """Go on where earlier runs of this session were; writes nothing, it is on the record.
 
         A slide of a lesson that is not known yet is turned to as soon as it is.
         """
-        self.step = step or self.step
-        self._resume_slide = slide
+        self.step = so_far.step or self.step
+        self._resume_slide = so_far.slide
+        self.earlier = so_far.summary
+        for correction in so_far.corrections:
+            self.corrections.setdefault(correction.correction_id, correction)
+        for word in so_far.new_words:
+            self.new_words.setdefault(same_words(word.word), word)
         self._go_on_at_slide()
         self._tell()
 
@@ -373,6 +393,7 @@ class Teaching:
             created_at=self._now(), word=written, language=language, rating=rating
         )
         self._rated[key] = self._now()
+        self._reviews[key] = review
         self._write(review)
         return review
 

@@ -40,11 +40,18 @@ class Tutor(Agent):
         step: the part that she leads through.
     """
 
-    def __init__(self, lesson: LessonState, *, chat_ctx: llm.ChatContext | None = None) -> None:
+    def __init__(
+        self,
+        lesson: LessonState,
+        *,
+        chat_ctx: llm.ChatContext | None = None,
+        resumed: bool = False,
+    ) -> None:
         """Emma in `lesson.step`.
 
         Args:
             chat_ctx: what was said before.
+            resumed: the lesson was interrupted in this part, and goes on.
         """
         super().__init__(
             id=f"tutor_{lesson.step}",
@@ -53,17 +60,18 @@ class Tutor(Agent):
             chat_ctx=NOT_GIVEN if chat_ctx is None else chat_ctx,
         )
         self.step = lesson.step
+        self._resumed = resumed
         self._lesson = lesson
         self._seen = lesson.version
         self._following: asyncio.Task[None] | None = None
 
     async def on_enter(self) -> None:
-        """Begin this part of the lesson; the first begins with a greeting."""
+        """Begin this part of the lesson, or go on with it; the first begins with a greeting."""
         self._following = asyncio.create_task(self._follow_lesson(), name="tutor.follow_lesson")
         self._following.add_done_callback(report_failure)
         self.session.on("user_state_changed", self._on_user_state)
         self.session.on("error", self._on_error)
-        self.session.generate_reply(instructions=entry(self.step))
+        self.session.generate_reply(instructions=entry(self.step, resumed=self._resumed))
 
     async def on_exit(self) -> None:
         """Stop following the lesson."""

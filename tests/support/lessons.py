@@ -47,6 +47,7 @@ async def in_lesson(
 ) -> AsyncIterator[AgentSession[LessonState]]:
     """Emma in a text session; the model's first answer is her greeting."""
     async with text_session(lesson, model) as session:
-        await session.start(Tutor(lesson), capture_run=True)
+        tutor = Tutor(lesson, chat_ctx=lesson.conversation, resumed=lesson.resumed is not None)
+        await session.start(tutor, capture_run=True)
         yield session
     await lesson.aclose()

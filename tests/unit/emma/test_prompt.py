@@ -15,9 +15,10 @@ from emma_agent.context import (
     WordDue,
     parse_context,
 )
-from emma_agent.prompt import BUDGET_TOKENS, assemble, entry, tokens_in
+from emma_agent.prompt import BUDGET_TOKENS, assemble, entry
 from emma_agent.records import CorrectionRecord, Severity, Step
 from emma_agent.teaching import Snapshot
+from emma_agent.tokens import tokens_in
 from tests.support.lessons import known_student
 from tests.support.wire import LESSON, STUDENT, tutoring_context
 

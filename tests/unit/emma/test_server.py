@@ -100,6 +100,7 @@ def worker(convex: FakeConvex, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 async def folded(convex: FakeConvex) -> Folded:
     """A deployment where everything is right."""
     convex.on("students:tutoringContext", lambda args: tutoring_context())
+    convex.on("sessions:resumable", lambda args: None)
     await convex.set_value("sessions:plan", plan())
     return Folded(convex)
 

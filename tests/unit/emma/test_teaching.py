@@ -17,6 +17,7 @@ from emma_agent.records import (
     WordIntroducedRecord,
     WordReviewedRecord,
 )
+from emma_agent.resume import LessonSoFar
 from emma_agent.teaching import REVIEW_EVERY_S, Teaching, same_words
 from tests.support.talking import Pen
 from tests.support.wire import LESSON, PREFERENCES, tutoring_context
@@ -48,6 +49,10 @@ def teaching(pen: Pen, clock: Clock) -> Teaching:
     teaching.recorder = pen  # type: ignore[assignment]
     teaching.learn(parse_context(tutoring_context(lesson={**LESSON, "slides": SLIDES})))
     return teaching
+
+
+def so_far(**known: Any) -> LessonSoFar:
+    return LessonSoFar(session_key="s1", last_seen_at=1.0, over=False, **known)
 
 
 def plan_of(teaching: Teaching, **lesson: Any) -> Plan:
@@ -224,7 +229,7 @@ def test_what_was_chosen_in_the_lesson_stays_when_a_teacher_changes_the_plan(
         lambda teaching: teaching.show_slide(1),
         lambda teaching: teaching.enter_step("practice"),
         lambda teaching: teaching.change_plan(Plan()),
-        lambda teaching: teaching.resume_at(step="practice", slide=9),
+        lambda teaching: teaching.resume_at(so_far(step="practice", slide=9)),
     ],
 )
 def test_what_changes_emmas_instructions_is_told(
@@ -236,14 +241,37 @@ def test_what_changes_emmas_instructions_is_told(
 
 
 def test_going_on_writes_nothing_again(teaching: Teaching, pen: Pen) -> None:
-    teaching.resume_at(step="practice", slide=9)
+    teaching.resume_at(so_far(step="practice", slide=9))
     assert (teaching.step, teaching.slide, pen.written) == ("practice", 2, [])
+
+
+def test_what_an_earlier_run_noted_is_known_and_can_be_repaired(
+    teaching: Teaching, pen: Pen
+) -> None:
+    noted = CorrectionRecord(
+        created_at=1.0,
+        correction_id="c_1",
+        said="I goed",
+        target="I went",
+        error_type="tense",
+        severity="minor",
+        repaired=False,
+    )
+    met = WordIntroducedRecord(created_at=0.0, word="Stall", language="en")
+    teaching.resume_at(so_far(summary="They bought fruit.", corrections=(noted,), new_words=(met,)))
+    assert teaching.snapshot().earlier == "They bought fruit."
+    assert teaching.snapshot().corrections == (noted,)
+    assert teaching.knows_word("stall")
+    teaching.introduce_word("stall")
+    assert pen.written == []
+    assert teaching.mark_repaired("c_1").repaired
+    assert [type(record) for record in pen.written] == [CorrectionRecord]
 
 
 def test_going_on_waits_for_a_lesson_that_comes_late(pen: Pen) -> None:
     teaching = Teaching()
     teaching.recorder = pen  # type: ignore[assignment]
-    teaching.resume_at(step="presentation", slide=1)
+    teaching.resume_at(so_far(step="presentation", slide=1))
     assert (teaching.step, teaching.slide) == ("presentation", None)
     teaching.learn(parse_context(tutoring_context(lesson={**LESSON, "slides": SLIDES})))
     assert (teaching.step, teaching.slide, pen.written) == ("presentation", 1, [])

@@ -12,6 +12,7 @@ from livekit.agents.llm import AgentHandoff
 from emma_agent.lesson import LessonState
 from emma_agent.prompt import after_silence, entry
 from emma_agent.records import SlideShownRecord, Step, StepEnteredRecord
+from emma_agent.resume import LessonSoFar, Turn
 from emma_agent.tutor import Tutor
 from livekit.plugins.convex import AgentKey
 from livekit.plugins.convex.testing import FakeConvex
@@ -141,13 +142,31 @@ async def test_what_a_student_says_is_no_instruction(said: str) -> None:
 
 async def test_another_worker_goes_on_where_the_lesson_was() -> None:
     lesson = lesson_of(known_student())
-    lesson.resume_at(step="presentation", slide=0)
-    model = ScriptedLLM("We were at the prices.")
-    async with in_lesson(lesson, model):
-        pass
-    assert "The part that is on: the presentation" in model.instructions()
-    assert "The slide that is on, 1 of 1:" in model.instructions()
-    assert entry("greeting") not in [each.text_content for each in model.asked[0].messages()]
+    so_far = LessonSoFar(
+        session_key="s1",
+        last_seen_at=1.0,
+        over=False,
+        step="presentation",
+        slide=0,
+        messages=(Turn("m1", "assistant", "How much is it?", 1.0), Turn("m2", "user", "Two.", 2.0)),
+        summary="They talked about bread.",
+    )
+    lesson.resume_at(so_far)
+    lesson.resumed = so_far
+    model = ScriptedLLM("We were at the prices.", use("next_step"), "Let us practise.")
+    async with in_lesson(lesson, model) as session:
+        await session.run(user_input="I am ready.")
+        recorded = [message.text_content for message in session.history.messages()]
+    assert "The part that is on: the presentation" in model.instructions(0)
+    assert "The slide that is on, 1 of 1:" in model.instructions(0)
+    assert "They talked about bread." in model.instructions(0)
+    first, *_, last = ([each.text_content for each in ctx.messages()] for ctx in model.asked)
+    assert first[1:] == ["How much is it?", "Two.", entry("presentation", resumed=True)]
+    assert entry("greeting") not in first
+    # The next part knows it too, and what was recorded once is not recorded again.
+    assert last[1:3] == ["How much is it?", "Two."]
+    assert "They talked about bread." in model.instructions()
+    assert recorded == ["We were at the prices.", "I am ready.", "Let us practise."]
 
 
 async def test_what_the_student_asks_for_is_in_her_next_answer() -> None:
@@ -190,7 +209,7 @@ async def test_a_student_who_falls_silent_is_helped_once() -> None:
 
 async def test_after_the_goodbye_a_student_may_be_silent() -> None:
     lesson = lesson_of(known_student())
-    lesson.resume_at(step="farewell", slide=None)
+    lesson.enter_step("farewell")
     model = ScriptedLLM("Goodbye!")
     async with in_lesson(lesson, model) as session:
         gone = asyncio.Event()
