@@ -26,6 +26,7 @@ from livekit.agents.worker import ServerEnvOption
 from emma_agent.avatar import show_talking_head
 from emma_agent.deployment import where_and_as_whom
 from emma_agent.duties import Duties
+from emma_agent.ending import Ending
 from emma_agent.lesson import LessonState
 from emma_agent.listening import HELP_AFTER_S, Tuning, endpointing_for, tuning_of, turn_handling
 from emma_agent.logs import configure_logging, get_logger
@@ -142,6 +143,7 @@ async def entrypoint(ctx: JobContext) -> None:
         last_seen_at=lesson.last_seen_at,
     )
     Presence(ctx.room, agent_session)
+    Ending(lesson, agent_session, ctx)
     await show_talking_head(lesson.plan.avatar, agent_session, ctx.room)
     await agent_session.start(
         Tutor(lesson, chat_ctx=lesson.conversation, resumed=lesson.resumed is not None),

@@ -25,6 +25,14 @@ class ToolRequest:
 
 
 @dataclass(frozen=True)
+class Said:
+    """The model says something and asks for a tool in one answer."""
+
+    text: str
+    tool: str
+
+
+@dataclass(frozen=True)
 class Unfinished:
     """The model begins to answer, and is not done before it is interrupted."""
 
@@ -50,6 +58,7 @@ Answer = (
     str
     | ToolRequest
     | list[ToolRequest]
+    | Said
     | Unfinished
     | Broken
     | Late
@@ -119,6 +128,9 @@ class _ScriptedStream(llm.LLMStream):
                 delta = self._calls([request])
             case list(requests):
                 delta = self._calls(requests)
+            case Said(text=text, tool=tool):
+                delta = self._calls([ToolRequest(tool)])
+                delta.content = text
             case Unfinished(text=text):
                 delta = llm.ChoiceDelta(role="assistant", content=text)
                 self._event_ch.send_nowait(llm.ChatChunk(id="chunk", delta=delta))

@@ -34,36 +34,10 @@ from tests.support.lessons import in_lesson, known_student, lesson_of
 from tests.support.scripted_ears import ScriptedSTT
 from tests.support.scripted_llm import Answer, Broken, Late, ScriptedLLM, Unfinished
 from tests.support.talking import use
+from tests.support.waits import Waits
 from tests.support.wire import LESSON
 
 ENGLISH = SENTENCES["en"]
-
-
-class Waits:
-    """Stands for `asyncio.sleep`: each wait lasts until the test ends it."""
-
-    def __init__(self) -> None:
-        self.begun: list[float] = []
-        self._waits: asyncio.Queue[asyncio.Event] = asyncio.Queue()
-
-    async def sleep(self, seconds: float) -> None:
-        over = asyncio.Event()
-        self.begun.append(seconds)
-        self._waits.put_nowait(over)
-        try:
-            await over.wait()
-        finally:
-            over.set()
-
-    async def begins(self) -> None:
-        self._waits.put_nowait(await self._waits.get())
-
-    async def end_the_next(self) -> None:
-        """The next that nobody has given up yet."""
-        await asyncio.sleep(0)  # What was cancelled just now hears of it.
-        while (over := await self._waits.get()).is_set():
-            pass
-        over.set()
 
 
 class Model:
