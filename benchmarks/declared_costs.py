@@ -157,8 +157,18 @@ COSTS: Final[dict[str, Cost]] = {
     ),
     "sessions:recordVersions": Cost({}),
     "sessions:resumable": Cost(
-        {"sessions": 1, "sessionLive": 1, "messages": 24, "corrections": 50, "vocabulary": 40},
+        {
+            "sessions": 1,
+            "sessionLive": 1,
+            "sessionSummaries": 1,
+            "messages": 24,
+            "corrections": 50,
+            "vocabulary": 40,
+        },
         lambda names: {"sessionKey": names.long_session, "now": names.now_ms},
+    ),
+    "sessions:summary": Cost(
+        {"sessions": 1, "sessionSummaries": 1}, lambda names: {"sessionKey": names.session}
     ),
     "students:erasure": Cost({"erasures": 1}, lambda names: {"studentId": names.student_ids[1]}),
     # From where the messages begin: of the tables before there are fewer rows than a page has.
@@ -180,6 +190,7 @@ COSTS: Final[dict[str, Cost]] = {
             "progress": "begun",
             "sessions": 2,
             "sessionLive": 1,
+            "sessionSummaries": 1,
         },
         lambda names: {"lessonId": names.lesson, "now": names.now_ms},
     ),

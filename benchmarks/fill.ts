@@ -284,6 +284,15 @@ async function insertSession(ctx: MutationCtx, held: Held): Promise<Id<"sessions
     lastRecordAt: endedAt,
     usage: [],
   });
+  await ctx.db.insert("sessionSummaries", {
+    sessionId,
+    studentId,
+    forStudent: "You bought tomatoes. Remember: I bought.",
+    forTeacher: "Says buyed for bought; prices are no trouble any more.",
+    source: "model",
+    createdAt: endedAt,
+    from: { runStartedAt: startedAt, runId: key, seq: messages + 19 },
+  });
   await ctx.db.insert("sessionStats", {
     sessionId,
     studentId,

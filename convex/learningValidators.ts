@@ -114,6 +114,21 @@ export const vLessonFinishedRecord = v.object({
   ...recordFields,
 });
 
+/** Who put a summary into words: a model, or nobody: it is composed of what the lesson noted. */
+export const vSummarySource = v.union(v.literal("model"), v.literal("records"));
+
+/**
+ * What remains of the session in words, at most 2 KiB each; a further one replaces it. The teacher's
+ * is what the tutor knows of the lesson next time; the student does not see it.
+ */
+export const vSessionSummaryRecord = v.object({
+  kind: v.literal("sessionSummary"),
+  ...recordFields,
+  forStudent: v.string(),
+  forTeacher: v.string(),
+  source: vSummarySource,
+});
+
 /** A record that the tutor writes beside the talk itself. */
 export const vTutoringRecord = v.union(
   vCorrectionRecord,
@@ -123,6 +138,7 @@ export const vTutoringRecord = v.union(
   vSlideShownRecord,
   vStepEnteredRecord,
   vLessonFinishedRecord,
+  vSessionSummaryRecord,
 );
 export type TutoringRecord = Infer<typeof vTutoringRecord>;
 /** The record of one kind, as `TutoringRecordOf<"correction">`. */
@@ -232,6 +248,16 @@ export const vExerciseResult = v.object({
   createdAt: v.number(),
 });
 
+/** What remains of a session in words. */
+export const vSummary = v.object({
+  forStudent: v.string(),
+  /** For teachers, administrators and the tutor alone. */
+  forTeacher: v.optional(v.string()),
+  source: vSummarySource,
+  createdAt: v.number(),
+});
+export type Summary = Infer<typeof vSummary>;
+
 /** `completed` once the objectives were reached, in whichever session. */
 export const vProgressStatus = v.union(v.literal("started"), v.literal("completed"));
 
@@ -281,10 +307,13 @@ export const vTutoringContext = v.object({
   ),
   lastSession: v.union(
     v.object({
+      sessionKey: v.string(),
       startedAt: v.number(),
       endedAt: v.optional(v.number()),
       lessonTitle: v.optional(v.string()),
       messageCount: v.number(),
+      /** The teacher's; absent until one is written. */
+      summary: v.optional(v.string()),
     }),
     v.null(),
   ),

@@ -98,6 +98,8 @@ export const SCHOOL = {
   maxCorrectionsOfType: 20,
   /** Kinds of recurring errors in the tutor's context. */
   maxRecurringInContext: 5,
+  /** Bytes of each text of a session's summary. */
+  maxSummaryBytes: 2_048,
   /** What a lesson that goes on is told of itself: the newest of each. */
   maxMessagesResumed: 24,
   maxCorrectionsResumed: 50,

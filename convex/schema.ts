@@ -16,6 +16,7 @@ import {
   vRating,
   vSeverity,
   vStep,
+  vSummarySource,
   vWordState,
 } from "./learningValidators";
 import {
@@ -378,6 +379,23 @@ export default defineSchema({
     .index("by_sessionId_and_createdAt", ["sessionId", "createdAt"])
     .index("by_studentId_and_createdAt", ["studentId", "createdAt"])
     .index("by_studentId_and_errorType_and_createdAt", ["studentId", "errorType", "createdAt"])
+    .index("by_guest", ["guest"]),
+
+  // One row per session of which something was said in summary. Written by the fold. Read by the
+  // student and those who may see them, the teacher's text by teachers, administrators and the agent
+  // alone. Goes with the student's data, or earlier when retention says so.
+  sessionSummaries: defineTable({
+    sessionId: v.id("sessions"),
+    ...studentOrGuest,
+    forStudent: v.string(),
+    forTeacher: v.string(),
+    source: vSummarySource,
+    createdAt: v.number(),
+    /** The record: the latest of the session. */
+    from: vPlace,
+  })
+    .index("by_sessionId", ["sessionId"])
+    .index("by_studentId", ["studentId"])
     .index("by_guest", ["guest"]),
 
   // One row per answer to an exercise. Written by the fold. Read by the student and those who may

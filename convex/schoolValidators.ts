@@ -228,6 +228,7 @@ export type ErasureReceipt = Infer<typeof vErasureReceipt>;
 export const vRetainedTable = v.union(
   v.literal("messages"),
   v.literal("corrections"),
+  v.literal("sessionSummaries"),
   v.literal("exerciseResults"),
   v.literal("analyticsEvents"),
   v.literal("schoolDays"),

@@ -7,6 +7,7 @@ import { v } from "convex/values";
 import { internal } from "./_generated/api";
 import { internalMutation } from "./_generated/server";
 import { agentMutation, agentQuery, requireStudent, studentQuery } from "./functions";
+import { vSummary } from "./learningValidators";
 import { RECORD_VERSIONS } from "./limits";
 import { foldBatch } from "./model/fold";
 import { checkInstant } from "./model/fields";
@@ -16,6 +17,7 @@ import { loadResumable } from "./model/resumable";
 import { findSession, listSessions, toSession } from "./model/sessions";
 import { settleDue as settleDuePage } from "./model/settle";
 import { loadPlan } from "./model/students";
+import { loadSummary } from "./model/summaries";
 import { vPlan } from "./schoolValidators";
 import { vRecord, vResumable, vSession, vSessionSummary } from "./validators";
 
@@ -123,6 +125,21 @@ export const get = studentQuery({
   handler: async (ctx, { sessionKey }) => {
     const session = await findSession(ctx, ctx.about, sessionKey);
     return session === null ? null : await toSession(ctx, session);
+  },
+});
+
+/**
+ * What remains of a session in words; null until something is written of it.
+ *
+ * @returns `forTeacher` to teachers, administrators and the student's agent alone.
+ * @throws ConvexError `forbidden` if the session is somebody else's.
+ */
+export const summary = studentQuery({
+  args: { sessionKey: v.string() },
+  returns: v.union(vSummary, v.null()),
+  handler: async (ctx, { sessionKey }) => {
+    const session = await findSession(ctx, ctx.about, sessionKey);
+    return session === null ? null : await loadSummary(ctx, session, ctx.caller.role);
   },
 });
 

@@ -279,7 +279,7 @@ export const vResumable = v.object({
       createdAt: v.number(),
     }),
   ),
-  /** The tutor's own of the session so far; absent until one is written. */
+  /** Of the session so far, as the teacher reads it; absent until one is written. */
   summary: v.optional(v.string()),
   /** The latest, at most 50, in order. */
   corrections: v.array(vCorrection),

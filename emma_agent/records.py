@@ -2,7 +2,7 @@
 
 Records of the app's own, written through `SessionRecorder.record` as the plugin writes its own, and
 folded by the functions of `convex/`: their shapes are in `learningValidators.ts`, held equal by a
-test. Texts are cut at 1 KiB of UTF-8 when they are stored.
+test. Texts are cut at 1 KiB of UTF-8 when they are stored, those of a summary are refused over 2 KiB.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ __all__ = [
     "LessonFinishedRecord",
     "Rating",
     "Severity",
+    "SessionSummaryRecord",
     "SlideShownRecord",
     "Step",
     "StepEnteredRecord",
@@ -132,6 +133,22 @@ class LessonFinishedRecord(Record, tag="lessonFinished", frozen=True, kw_only=Tr
     """The lesson's objectives were reached; the talk may go on."""
 
 
+class SessionSummaryRecord(Record, tag="sessionSummary", frozen=True, kw_only=True):
+    """What remains of the session in words; a later one of the same session replaces it.
+
+    Attributes:
+        for_student: at most 2 KiB of UTF-8, or Convex refuses the record for good; so is the other.
+        for_teacher: what Emma is told of this lesson in the next one. The student does not see it.
+        source: who put it into words: a model, or nobody: it is composed of the lesson's records.
+    """
+
+    text_fields: ClassVar[frozenset[str]] = frozenset({"for_student", "for_teacher"})
+
+    for_student: str
+    for_teacher: str
+    source: Literal["model", "records"]
+
+
 TUTOR_RECORD_TYPES: tuple[type[Record], ...] = (
     CorrectionRecord,
     WordIntroducedRecord,
@@ -140,4 +157,5 @@ TUTOR_RECORD_TYPES: tuple[type[Record], ...] = (
     SlideShownRecord,
     StepEnteredRecord,
     LessonFinishedRecord,
+    SessionSummaryRecord,
 )

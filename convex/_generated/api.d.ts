@@ -58,6 +58,7 @@ import type * as model_studentAccess from "../model/studentAccess.js";
 import type * as model_studentProfiles from "../model/studentProfiles.js";
 import type * as model_students from "../model/students.js";
 import type * as model_studied from "../model/studied.js";
+import type * as model_summaries from "../model/summaries.js";
 import type * as model_telemetry from "../model/telemetry.js";
 import type * as model_text from "../model/text.js";
 import type * as model_tutoring from "../model/tutoring.js";
@@ -132,6 +133,7 @@ declare const fullApi: ApiFromModules<{
   "model/studentProfiles": typeof model_studentProfiles;
   "model/students": typeof model_students;
   "model/studied": typeof model_studied;
+  "model/summaries": typeof model_summaries;
   "model/telemetry": typeof model_telemetry;
   "model/text": typeof model_text;
   "model/tutoring": typeof model_tutoring;

@@ -18,6 +18,7 @@ import { utf8Length } from "./text";
 type Checks = {
   text: (field: string, value: string | undefined) => void;
   name: (field: string, value: string | undefined) => void;
+  summary: (field: string, value: string) => void;
   instant: (field: string, value: number | undefined) => void;
   /** Any finite number, negative ones too. */
   finite: (field: string, value: number | undefined) => void;
@@ -67,6 +68,7 @@ function checksOf(record: SessionRecord): Checks {
   return {
     text: bytes("text_too_long", MAX_TEXT_BYTES),
     name: bytes("field_too_long", MAX_NAME_BYTES),
+    summary: bytes("text_too_long", SCHOOL.maxSummaryBytes),
     instant: (field, value) => {
       if (value === undefined) return;
       if (value >= MIN_INSTANT_MS && value <= MAX_INSTANT_MS) return;
@@ -225,6 +227,10 @@ export function checkRecord(record: SessionRecord): void {
       return;
     case "stepEntered":
     case "lessonFinished":
+      return;
+    case "sessionSummary":
+      check.summary("forStudent", record.forStudent);
+      check.summary("forTeacher", record.forTeacher);
       return;
     default:
       record satisfies never;

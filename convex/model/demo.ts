@@ -174,7 +174,17 @@ async function foldPreviousSession(
     said(2, startedAt + 9_000, "user", "I want two kilos of apple, please."),
     said(3, startedAt + 14_000, "assistant", "Two kilos of apples: here you are!"),
     { kind: "sessionEnded", seq: 4, createdAt: startedAt + 600_000, reason: "user_initiated" },
-    { kind: "runEnded", seq: 5, createdAt: startedAt + 600_000, reason: "completed" },
+    {
+      kind: "sessionSummary",
+      seq: 5,
+      createdAt: startedAt + 600_000,
+      forStudent: "We went shopping at the market. You can ask for things politely.",
+      forTeacher:
+        "Bought apples at the market, politely and without help. Says the singular after a quantity: " +
+        "two kilos of apple.",
+      source: "records",
+    },
+    { kind: "runEnded", seq: 6, createdAt: startedAt + 600_000, reason: "completed" },
   ];
   const caller = {
     role: "agent" as const,

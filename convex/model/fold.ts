@@ -23,6 +23,7 @@ import { findRun, joinNamedSession, joinOwnSession, openRun, recordsAfter } from
 import type { JoinedRun } from "./runs";
 import { isLaterEnd, leaseAfter, refreshSession, refreshSupersededBy } from "./sessionState";
 import { requireLive } from "./sessions";
+import { foldSummary } from "./summaries";
 import { foldTutoring } from "./tutoring";
 import { addUsage } from "./usage";
 
@@ -152,6 +153,12 @@ async function foldRecord(fold: Fold, record: SessionRecord): Promise<void> {
     case "sessionEnded": {
       const { run } = await joinedRun(fold, record);
       await announceEnd(fold, run, record);
+      return;
+    }
+    case "sessionSummary": {
+      // Written when all is over, perhaps for a run that has ended: it takes no end back.
+      const { run } = await joinedRun(fold, record);
+      await foldSummary(ctx, run, record);
       return;
     }
     case "runEnded":

@@ -70,6 +70,12 @@ const FIND: { [T in StudentTable]: Find<T> } = {
       : db
           .query("corrections")
           .withIndex("by_studentId_and_createdAt", (q) => q.eq("studentId", owner.studentId)),
+  sessionSummaries: (db, owner) =>
+    "guest" in owner
+      ? db.query("sessionSummaries").withIndex("by_guest", (q) => q.eq("guest", owner.guest))
+      : db
+          .query("sessionSummaries")
+          .withIndex("by_studentId", (q) => q.eq("studentId", owner.studentId)),
   exerciseResults: (db, owner) =>
     "guest" in owner
       ? db.query("exerciseResults").withIndex("by_guest", (q) => q.eq("guest", owner.guest))

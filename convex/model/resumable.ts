@@ -12,6 +12,7 @@ import { toCorrection } from "./corrections";
 import { guestName } from "./runs";
 import { isEndIntended } from "./sessionState";
 import { requireLive, sessionOfKey } from "./sessions";
+import { summaryOf } from "./summaries";
 import { wordsIntroducedIn } from "./vocabulary";
 
 /** What is asked for: a session by its key, else the latest of the lesson. */
@@ -99,6 +100,7 @@ async function toResumable(
     .order("desc")
     .take(SCHOOL.maxCorrectionsResumed);
   const words = await wordsIntroducedIn(ctx, sessionId, SCHOOL.maxWordsResumed);
+  const summary = await summaryOf(ctx, sessionId);
   return {
     sessionKey,
     lastSeenAt: live.lastRecordAt,
@@ -108,6 +110,7 @@ async function toResumable(
     ...(live.slide === undefined ? {} : { slide: live.slide.slide }),
     messageCount: live.messageCount,
     messages: await latestMessages(ctx, sessionId),
+    ...(summary === null ? {} : { summary: summary.forTeacher }),
     corrections: corrections.reverse().map(toCorrection),
     newWords: words.map(({ word, language, meaning, example }) => ({
       word,

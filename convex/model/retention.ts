@@ -6,6 +6,7 @@
  * | `RETENTION_DAYS_GUESTS` | everything of guests, since their last lesson began | 30 |
  * | `RETENTION_DAYS_MESSAGES` | `messages`, since they were stored | kept |
  * | `RETENTION_DAYS_CORRECTIONS` | `corrections`, since they were stored | kept |
+ * | `RETENTION_DAYS_SESSION_SUMMARIES` | `sessionSummaries`, since they were stored | kept |
  * | `RETENTION_DAYS_EXERCISE_RESULTS` | `exerciseResults`, since they were stored | kept |
  * | `RETENTION_DAYS_ANALYTICS_EVENTS` | `analyticsEvents`, since they were stored | kept |
  * | `RETENTION_DAYS_SCHOOL_DAYS` | `schoolDays`, by their day | kept |
@@ -30,6 +31,7 @@ const GUEST_DAYS = 30;
 const VARIABLES: Record<RetainedTable, string> = {
   messages: "RETENTION_DAYS_MESSAGES",
   corrections: "RETENTION_DAYS_CORRECTIONS",
+  sessionSummaries: "RETENTION_DAYS_SESSION_SUMMARIES",
   exerciseResults: "RETENTION_DAYS_EXERCISE_RESULTS",
   analyticsEvents: "RETENTION_DAYS_ANALYTICS_EVENTS",
   schoolDays: "RETENTION_DAYS_SCHOOL_DAYS",

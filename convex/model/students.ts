@@ -12,6 +12,7 @@ import { loadAvatar } from "./avatars";
 import { recurringErrors } from "./corrections";
 import { findLesson, toTaughtLesson } from "./lessons";
 import { liveOf } from "./sessions";
+import { summaryOf } from "./summaries";
 import { wordsDue } from "./vocabulary";
 
 /** How a guest is taught, and a student of whom nothing else is known. */
@@ -128,11 +129,11 @@ async function progressOf(
   if (completed.length === 0 && inLesson === null) return null;
   return {
     lessonsCompleted: completed.length,
-    ...(inLesson === null ? {} : { thisLesson: summaryOf(inLesson) }),
+    ...(inLesson === null ? {} : { thisLesson: standingOf(inLesson) }),
   };
 }
 
-function summaryOf({ status, timesStudied, lastStudiedAt }: Doc<"progress">) {
+function standingOf({ status, timesStudied, lastStudiedAt }: Doc<"progress">) {
   return { status, timesStudied, lastStudiedAt };
 }
 
@@ -152,10 +153,13 @@ async function lastSessionOf(
   const live = await liveOf(ctx, session._id);
   const lesson =
     session.lessonId === undefined ? null : await ctx.db.get("lessons", session.lessonId);
+  const summary = await summaryOf(ctx, session._id);
   return {
+    sessionKey: session.sessionKey,
     startedAt: session.startedAt,
     ...(session.endedAt === undefined ? {} : { endedAt: session.endedAt }),
     ...(lesson === null ? {} : { lessonTitle: lesson.title }),
     messageCount: live?.messageCount ?? 0,
+    ...(summary === null ? {} : { summary: summary.forTeacher }),
   };
 }

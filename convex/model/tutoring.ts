@@ -18,7 +18,7 @@ export async function foldTutoring(
   ctx: MutationCtx,
   run: JoinedRun,
   live: Doc<"sessionLive">,
-  record: TutoringRecord,
+  record: Exclude<TutoringRecord, { kind: "sessionSummary" }>,
 ): Promise<void> {
   switch (record.kind) {
     case "correction":

@@ -176,6 +176,7 @@ ROWS: Final[Mapping[str, Row]] = {
     "sessions:plan": Row(of_lesson),
     "sessions:resumable": Row(of_session),
     "sessions:get": Row(of_session),
+    "sessions:summary": Row(of_session),
     "sessions:list": Row(paged),
     "messages:list": Row(lambda s: {**of_session(s), **paged(s)}),
     # Students

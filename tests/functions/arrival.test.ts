@@ -21,6 +21,7 @@ import {
   seed,
   sessionEnded,
   started,
+  summary,
   transcript,
   usage,
 } from "./helpers.ts";
@@ -109,7 +110,9 @@ function anyRecord({ below, chance }: Random, seq: number, at: number): SessionR
 function anyTutoringRecord({ below, chance }: Random, seq: number, at: number): SessionRecord {
   const word = ["receipt", "Receipt!", "loaf"][below(3)] ?? "";
   const day = below(60) * 24 * 60 * 60_000;
-  switch (below(8)) {
+  switch (below(9)) {
+    case 8:
+      return summary(seq, at, `lesson ${seq}`);
     case 0:
       return introduced(seq, at, word, chance(0.5) ? { meaning: `meaning ${seq}` } : {});
     case 1:

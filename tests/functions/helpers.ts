@@ -280,6 +280,16 @@ export function reviewed(
   return make("wordReviewed", seq, at, { word, language: "en", rating });
 }
 
+export function summary(
+  seq: number,
+  at: number,
+  text: string,
+  source: Rest<"sessionSummary">["source"] = "records",
+): SessionRecord {
+  const texts = { forStudent: `${text}, for you`, forTeacher: `${text}, for the teacher` };
+  return make("sessionSummary", seq, at, { ...texts, source });
+}
+
 export function usage(
   seq: number,
   at: number,

@@ -47,6 +47,7 @@ describe("students:tutoringContext", () => {
       thisLesson: { status: "started", timesStudied: 1 },
     });
     expect(context.lastSession).toEqual({
+      sessionKey: "s1",
       startedAt: T0,
       endedAt: T0 + 60_000,
       lessonTitle: "At the market",
@@ -64,7 +65,12 @@ describe("students:tutoringContext", () => {
     const { lastSession } = await agent.query(api.students.tutoringContext, {});
 
     // The first one never said that it ended: the second superseded it.
-    expect(lastSession).toEqual({ startedAt: T0, endedAt: T0 + 90_000, messageCount: 1 });
+    expect(lastSession).toEqual({
+      sessionKey: "s1",
+      startedAt: T0,
+      endedAt: T0 + 90_000,
+      messageCount: 1,
+    });
   });
 
   test("of a new student is empty where nothing is known", async () => {

@@ -18,6 +18,7 @@ import {
   rows,
   seed,
   started,
+  summary,
 } from "./helpers.ts";
 import type { Client, Deployment } from "./helpers.ts";
 import { insertSample } from "./samples.ts";
@@ -47,6 +48,7 @@ async function lesson(client: Client, runId: string, sessionKey: string): Promis
     correction(2, 2, "c1"),
     make("exerciseResult", 3, 3, { exerciseId: "e1", score: 1, answer: "a loaf" }),
     make("toolCall", 4, 4, { callId: "c", name: "note", arguments: "{}", isError: false }),
+    summary(5, 5, "bread"),
   ]);
 }
 
@@ -75,7 +77,7 @@ describe("without a word from the school", () => {
   test("a student's rows are kept, a guest's go after 30 days", async () => {
     const { t } = await school();
     const before = await count(t);
-    expect(await ofGuests(t)).toHaveLength(7);
+    expect(await ofGuests(t)).toHaveLength(8);
 
     await passes(t, 29.9);
     expect(await count(t)).toEqual(before);
@@ -93,7 +95,7 @@ describe("without a word from the school", () => {
       { runId: "run_g", fromSeq: 0, toSeq: Number.MAX_SAFE_INTEGER, cause: "erased" },
     ]);
 
-    const late = record(agentOfGuest(t, "g1"), "run_g", [message(5, 5, "item_2", "late")]);
+    const late = record(agentOfGuest(t, "g1"), "run_g", [message(6, 6, "item_2", "late")]);
 
     expect(await refusal(late)).toMatchObject({ code: "erased" });
     expect(await dump(t)).toEqual(before);
@@ -152,6 +154,7 @@ describe("a number of days", () => {
   test.each([
     ["RETENTION_DAYS_MESSAGES", "messages"],
     ["RETENTION_DAYS_CORRECTIONS", "corrections"],
+    ["RETENTION_DAYS_SESSION_SUMMARIES", "sessionSummaries"],
     ["RETENTION_DAYS_EXERCISE_RESULTS", "exerciseResults"],
     ["RETENTION_DAYS_ANALYTICS_EVENTS", "analyticsEvents"],
   ] as const)("%s is how long %s are kept, and nothing else", async (variable, table) => {
@@ -166,7 +169,7 @@ describe("a number of days", () => {
     expect(await count(t)).toEqual({ ...before, [table]: 0 });
     // The session is whole: its lesson goes on, and a repeat is not folded twice.
     await lesson(agent, "run_a", "s1");
-    expect(await record(agent, "run_a", [message(5, 5, "item_2", "more")])).toBe(5);
+    expect(await record(agent, "run_a", [message(6, 6, "item_2", "more")])).toBe(6);
     expect((await rows(t, "sessionLive"))[0]).toMatchObject({ messageCount: 2 });
   });
 

@@ -403,6 +403,22 @@ def test_a_name_is_cut_at_1_KiB() -> None:
     assert wire(message(item_id="x" * 5000))["itemId"] == "x" * MAX_NAME_BYTES
 
 
+class Reported(Record, tag="reported", frozen=True, kw_only=True):
+    text_fields: ClassVar[frozenset[str]] = frozenset({"report"})
+
+    report: str
+    title: str
+
+
+@pytest.mark.parametrize("character", ["x", "é"])
+def test_an_apps_record_says_which_of_its_strings_are_texts(character: str) -> None:
+    fits = character * (5000 // len(character.encode()))
+    reported = Reported(created_at=NOW, report=fits, title=fits)
+    assert wire(reported)["report"] == fits
+    assert len(wire(reported)["title"].encode()) == MAX_NAME_BYTES
+    assert mended(reported) == [Mended("title", "truncated")]
+
+
 def test_a_record_that_escapes_blow_up_stays_below_256_KiB() -> None:
     record = ToolCallRecord(
         created_at=NOW,

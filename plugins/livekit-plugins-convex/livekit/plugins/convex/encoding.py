@@ -13,7 +13,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeVar, assert_never
+from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeVar, assert_never
 
 import msgspec
 
@@ -28,7 +28,7 @@ from .limits import (
 from .values import MAX_NESTING
 
 # Fields that hold what people and tools say; every other string is a name, and shorter.
-TEXT_FIELDS = frozenset({"text", "arguments", "output"})
+TEXT_FIELDS: Final = frozenset({"text", "arguments", "output"})
 
 
 class RecordError(ValueError):
@@ -51,7 +51,13 @@ def wire_name(name: str) -> str:
 class Wire(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename=wire_name, gc=False
 ):
-    """Camel case on the wire; a field that is None is left out. No other default may be used."""
+    """Camel case on the wire; a field that is None is left out. No other default may be used.
+
+    Attributes:
+        text_fields: fields that may be as long as a text.
+    """
+
+    text_fields: ClassVar[frozenset[str]] = TEXT_FIELDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +191,7 @@ def fields_of(cls: type[Wire]) -> tuple[_Field, ...]:
     """A type's fields with what each holds, in order."""
     fields = ((field, _bare(field.type)) for field in msgspec.structs.fields(cls))
     return tuple(
-        _Field(field.name, role_of(field.name, bare), field.required, bare)
+        _Field(field.name, role_of(field.name, bare, texts=cls.text_fields), field.required, bare)
         for field, bare in fields
     )
 
@@ -198,14 +204,18 @@ def _bare(annotation: Any) -> Any:
     return annotation
 
 
-def role_of(name: str, annotation: Any) -> _Role:
-    """What a field holds, from its name and its type without `None`."""
+def role_of(name: str, annotation: Any, *, texts: frozenset[str] = TEXT_FIELDS) -> _Role:
+    """What a field holds, from its name and its type without `None`.
+
+    Args:
+        texts: the record's `text_fields`.
+    """
     if annotation is float or annotation is int:
         if name.endswith("_at"):
             return "instant"
         return "duration" if name.endswith("_s") else "number"
     if annotation is str:
-        return "text" if name in TEXT_FIELDS else "name"
+        return "text" if name in texts else "name"
     if typing.get_origin(annotation) is Literal:
         return "choice"
     if annotation is bool:
