@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 
 import structlog
 from livekit.agents import (
@@ -30,11 +31,13 @@ from emma_agent.ending import Ending
 from emma_agent.lesson import LessonState
 from emma_agent.listening import HELP_AFTER_S, Tuning, endpointing_for, tuning_of, turn_handling
 from emma_agent.logs import configure_logging, get_logger
-from emma_agent.presence import Presence
+from emma_agent.page import Page
 from emma_agent.patience import CONNECTING
+from emma_agent.presence import Presence
 from emma_agent.settings import Settings, SettingsError, get_settings
 from emma_agent.speech import Speech, build_speech
 from emma_agent.summary import session_summary
+from emma_agent.summary_writer import summarise
 from emma_agent.tutor import Tutor
 from livekit.plugins.convex import SessionRecorder
 
@@ -52,6 +55,8 @@ LESSONS_PER_CORE = 8
 # LiveKit's hook may take 300 s; a student's last words are not worth keeping a worker
 # that is told to leave. What is not delivered by then stays on disk for the next sweep.
 DRAIN_TIMEOUT_S = 8.0
+# Of these, so long a model may write the summary; what is pending is delivered meanwhile.
+SUMMARY_TIMEOUT_S = 5.0
 
 
 def load_of(worker: AgentServer) -> float:
@@ -100,15 +105,18 @@ async def accept(request: JobRequest) -> None:
 
 
 async def on_session_end(ctx: JobContext) -> None:
-    """Deliver what is left, and close the lesson with one line."""
-    lesson = ctx.proc.userdata.pop("lesson", None)
+    """Summarise the lesson, deliver what is left, and close with one line."""
+    lesson, writer = (ctx.proc.userdata.pop(name, None) for name in ("lesson", "writer"))
     if not isinstance(lesson, LessonState):
         return
     _name_in_logs(ctx, lesson)
+    undelivered, until = 0, time.monotonic() + DRAIN_TIMEOUT_S
     try:
-        undelivered = (
-            await lesson.recorder.aclose(timeout_s=DRAIN_TIMEOUT_S) if lesson.recorder else 0
-        )
+        if lesson.recorder is not None:
+            try:
+                await summarise(ctx, lesson, writer, timeout_s=SUMMARY_TIMEOUT_S)
+            finally:
+                undelivered = await lesson.recorder.aclose(timeout_s=until - time.monotonic())
         log.info("session.closed", **session_summary(ctx, undelivered=undelivered))
     finally:
         await lesson.aclose()
@@ -130,6 +138,7 @@ async def entrypoint(ctx: JobContext) -> None:
     _name_in_logs(ctx, lesson)
 
     speech = ctx.proc.userdata.pop("speech", None) or build_speech(settings)
+    ctx.proc.userdata["writer"] = speech.writer
     agent_session = new_agent_session(lesson, speech)
     lesson.recorder = SessionRecorder.attach(
         agent_session,
@@ -144,6 +153,7 @@ async def entrypoint(ctx: JobContext) -> None:
     )
     Presence(ctx.room, agent_session)
     Ending(lesson, agent_session, ctx)
+    lesson.own(Page(lesson, ctx.room).follow(), "lesson.page")
     await show_talking_head(lesson.plan.avatar, agent_session, ctx.room)
     await agent_session.start(
         Tutor(lesson, chat_ctx=lesson.conversation, resumed=lesson.resumed is not None),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     # Importing it takes seconds; whoever has a client has done so.
     from livekit.plugins.convex import AsyncConvexClient
 
-__all__ = ["LiveLesson", "MessageRow", "SessionRow"]
+__all__ = ["LiveLesson", "MessageRow", "SessionRow", "SummaryRow", "summary_of"]
 
 _WIRE: Final = ConfigDict(
     alias_generator=to_camel, populate_by_name=True, extra="ignore", hide_input_in_errors=True
@@ -55,12 +55,22 @@ class SessionRow:
 
 
 @dataclass(frozen=True, slots=True, config=_WIRE)
+class SummaryRow:
+    """The answer of `sessions:summary`; `for_teacher` is not for everybody."""
+
+    for_student: str
+    source: Literal["model", "records"]
+    for_teacher: str | None = None
+
+
+@dataclass(frozen=True, slots=True, config=_WIRE)
 class _Page:
     page: list[MessageRow] = field(default_factory=list)
 
 
 _PAGES: Final = TypeAdapter(_Page)
 _SESSIONS: Final = TypeAdapter(SessionRow | None)
+_SUMMARIES: Final = TypeAdapter(SummaryRow | None)
 
 
 class LiveLesson:
@@ -152,3 +162,18 @@ class LiveLesson:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._error = error
             self._changed.set()
+
+
+async def summary_of(
+    client: AsyncConvexClient, session_key: str, *, timeout_s: float
+) -> SummaryRow | None:
+    """What remains of the session in words; None if it is not there within `timeout_s`."""
+    with contextlib.suppress(TimeoutError):
+        async with (
+            asyncio.timeout(timeout_s),
+            client.subscribe("sessions:summary", {"sessionKey": session_key}) as subscription,
+        ):
+            async for value in subscription:
+                if (summary := _SUMMARIES.validate_python(value)) is not None:
+                    return summary
+    return None

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from emma_agent.demo.script_summary import summary_of
+
 __all__ = ["GREETING", "MODEL_NAME", "PROFILE_TOOL", "CallTool", "Reply", "Say", "reply_to"]
 
 MODEL_NAME: Final = "emma-script"
@@ -45,6 +47,7 @@ _RULES: Final[tuple[tuple[str, str], ...]] = (
     (r"\b(work|job|office)\b", "That is interesting. What do you like about your work?"),
     (r"\b(travel|holiday|trip|visit)\b", "How nice. Where would you like to go next?"),
 )
+_SUMMARY: Final = "You write the summary of a language lesson"
 _OTHERWISE: Final = "I see. Please tell me a little more."
 
 
@@ -59,6 +62,8 @@ def reply_to(messages: Sequence[Mapping[str, object]], *, tools: Sequence[str]) 
     if last is None:
         return Say(GREETING)
     text = _text_of(last.get("content"))
+    if _text_of(messages[0].get("content")).startswith(_SUMMARY):
+        return Say(summary_of(text))
     if last["role"] == "tool":
         return Say(_about_profile(text))
     said = text.lower()

@@ -28,7 +28,7 @@ from emma_agent.demo.speech import missing_packages
 from emma_agent.demo.verdict import Line, Verdict, judge, words
 
 if TYPE_CHECKING:
-    from emma_agent.demo.rows import LiveLesson, MessageRow, SessionRow
+    from emma_agent.demo.rows import LiveLesson, MessageRow, SessionRow, SummaryRow
     from emma_agent.demo.student import Ticket
     from livekit.plugins.convex import AsyncConvexClient
 
@@ -70,6 +70,7 @@ class Outcome:
     rows_during_lesson: int
     """Committed messages that Convex held before the student left."""
     verdict: Verdict
+    summary: SummaryRow | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ async def rows_and_ticket(services: Services) -> AsyncIterator[tuple[AsyncConvex
 
 async def _hold(services: Services, screen: Screen) -> Outcome:
     async with rows_and_ticket(services) as (client, ticket):
-        from emma_agent.demo.rows import LiveLesson
+        from emma_agent.demo.rows import LiveLesson, summary_of
 
         profile = _profile(await client.query("students:tutoringContext", {}))
         screen.heading("The lesson, as its rows appear in Convex (a live query, not the agent)")
@@ -167,6 +168,8 @@ async def _hold(services: Services, screen: Screen) -> Outcome:
             lesson = _attend(ticket, live, screen)
             exchanges, during = await unless_one_ends(lesson, services.needed)
             await live.until(_closed, timeout_s=_END_S)
+            # It may take a moment longer: a model writes it.
+            summary = await summary_of(client, ticket.room, timeout_s=_END_S)
         return Outcome(
             session_key=ticket.room,
             exchanges=exchanges,
@@ -174,6 +177,7 @@ async def _hold(services: Services, screen: Screen) -> Outcome:
             session=live.session,
             profile=profile,
             rows_during_lesson=during,
+            summary=summary,
             verdict=_judge(exchanges, live, profile),
         )
 

@@ -94,6 +94,18 @@ def test_the_session_is_closed_when_the_student_has_left(lesson: Lesson) -> None
     assert (session.message_count, session.runs) == (5, 1)
 
 
+def test_what_remains_of_it_in_words_is_there_for_the_student_and_the_teacher(
+    lesson: Lesson,
+) -> None:
+    """The model writes it when the student has left: here the script, with what was in the lesson."""
+    summary = lesson.outcome.summary
+
+    assert summary is not None
+    assert summary.source == "model"
+    assert summary.for_student
+    assert (summary.for_teacher or "").startswith("Written by the script. The lesson came to the")
+
+
 def test_the_screen_showed_each_row(lesson: Lesson) -> None:
     for row in lesson.outcome.rows:
         assert row.text.strip() in lesson.shown
@@ -103,6 +115,8 @@ def test_no_log_holds_what_was_said(lesson: Lesson) -> None:
     logs = sorted(lesson.directory.glob("*.log"))
     spoken = [*SENTENCES, *(e.text for e in lesson.outcome.exchanges)]
     spoken += [row.text for row in lesson.outcome.rows]
+    if lesson.outcome.summary is not None:
+        spoken += [lesson.outcome.summary.for_student, lesson.outcome.summary.for_teacher or ""]
     phrases = {" ".join(words(text)[:4]) for text in spoken}
 
     assert {log.name for log in logs} >= {"worker.log", "speech.log", "server.log"}

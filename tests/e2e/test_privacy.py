@@ -220,7 +220,7 @@ def test_the_lesson_was_held_with_all_its_tools(lesson: Lesson) -> None:
     for text in (personal("name"), *SAID[: len(TURNS)]):
         assert text in lesson.in_convex
     database = b"".join(path.read_bytes() for path in lesson.directory.glob("convex.sqlite3*"))
-    for text in ("goed", "went", "explanation", "word", "meaning", "answer"):
+    for text in ("goed", "went", "explanation", "word", "meaning", "answer", "summary of it"):
         assert personal(text).encode() in database, text
 
 
