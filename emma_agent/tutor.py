@@ -29,6 +29,7 @@ from emma_agent.patience import answer_patiently, sentences_in
 from emma_agent.prompt import after_silence, assemble, entry
 from emma_agent.speech import until_written
 from emma_agent.tools import TOOLS
+from emma_agent.tools.described import described
 
 __all__ = ["Tutor"]
 
@@ -94,7 +95,7 @@ class Tutor(Agent):
     ) -> AsyncGenerator[llm.ChatChunk | str | FlushSentinel, None]:
         """Answer; whatever becomes of the model, no turn ends in silence."""
         return answer_patiently(
-            self, chat_ctx, tools, model_settings, language=self._lesson.language
+            self, chat_ctx, described(tools), model_settings, language=self._lesson.language
         )
 
     @function_tool(flags=llm.ToolFlag.IGNORE_ON_ENTER)
