@@ -248,8 +248,16 @@ class Conversation:
         messages: list[dict[str, Any]] = [{"role": "system", "content": self.instructions}]
         for item in list(self.items):
             match item.wire["type"]:
+                case "function_call":
+                    messages.append(_asked_for(item.wire))
                 case "function_call_output":
-                    messages.append({"role": "tool", "content": item.wire["output"]})
+                    messages.append(
+                        {
+                            "role": "tool",
+                            "tool_call_id": item.wire.get("call_id"),
+                            "content": item.wire["output"],
+                        }
+                    )
                 case "message":
                     text = await item.text if item.text is not None else _text_of(item.wire)
                     messages.append({"role": item.wire["role"], "content": text})
@@ -319,6 +327,15 @@ class Conversation:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
+
+
+def _asked_for(call: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool call, as chat completions carry it."""
+    function = {"name": call.get("name"), "arguments": call.get("arguments")}
+    return {
+        "role": "assistant",
+        "tool_calls": [{"id": call.get("call_id"), "type": "function", "function": function}],
+    }
 
 
 def _new_id(kind: str) -> str:
