@@ -2,7 +2,7 @@
 PYTHON ?= python3
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-crash dev test test-python test-functions check fix chaos bench bench-freeze bench-queries codegen check-docker verify lock clean .node .python
+.PHONY: help setup demo demo-crash dev test test-python test-functions check fix eval chaos bench bench-freeze bench-queries codegen check-docker verify lock clean .node .python
 
 export PATH := $(CURDIR)/.tools/bin:$(CURDIR)/.venv/bin:$(PATH)
 
@@ -34,13 +34,16 @@ check: .python .node ## Lint, types, import direction: ruff, mypy, import-linter
 	ruff check .
 	ruff format --check .
 	mypy -p emma_agent -p livekit.plugins.convex
-	mypy scripts/*.py benchmarks examples/*.py tests
+	mypy scripts/*.py benchmarks evals examples/*.py tests
 	lint-imports
 	npm run check --silent
 
 fix: .python ## Format the Python code and mend what ruff can mend
 	ruff check --fix .
 	ruff format .
+
+eval: setup ## Let twelve scripted learners have a lesson with Emma: tools, records, steps, in a table
+	@python -m evals
 
 chaos: setup ## Break everything on purpose, with real workers and real kills: sent, stored, lost, doubled, reordered
 	@python -m tests.chaos

@@ -90,6 +90,14 @@ def test_command(command: str) -> None:
             assert done.returncode == 0, done.stderr
             gaps = json.loads(done.stdout.splitlines()[-1])["longest_gap_ms"]
             assert {"nothing", "AsyncConvexClient.query"} < set(gaps)
+        case ["make", "eval"]:
+            done = run(words)
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert done.stdout.endswith("All 12 learners with the scripted model: right.\n")
+        case ["python", "-m", "evals", *_]:
+            done = run(words)
+            assert done.returncode == 2, done.stdout + done.stderr
+            assert done.stderr.startswith("OPENAI_API_KEY is not set: ")
         case ["make", "setup"]:
             assert run(words).returncode == 0
             again = run(words)
