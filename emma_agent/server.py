@@ -31,6 +31,7 @@ from emma_agent.ending import Ending
 from emma_agent.lesson import LessonState
 from emma_agent.listening import HELP_AFTER_S, Tuning, endpointing_for, tuning_of, turn_handling
 from emma_agent.logs import configure_logging, get_logger
+from emma_agent.page import Page
 from emma_agent.patience import CONNECTING
 from emma_agent.presence import Presence
 from emma_agent.settings import Settings, SettingsError, get_settings
@@ -152,6 +153,7 @@ async def entrypoint(ctx: JobContext) -> None:
     )
     Presence(ctx.room, agent_session)
     Ending(lesson, agent_session, ctx)
+    lesson.own(Page(lesson, ctx.room).follow(), "lesson.page")
     await show_talking_head(lesson.plan.avatar, agent_session, ctx.room)
     await agent_session.start(
         Tutor(lesson, chat_ctx=lesson.conversation, resumed=lesson.resumed is not None),

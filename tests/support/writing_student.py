@@ -58,6 +58,11 @@ class WritingStudent:
                 async with asyncio.timeout(5.0):
                     await room.disconnect()
 
+    @property
+    def room(self) -> rtc.Room:
+        """For what a page does beside writing."""
+        return self._room
+
     async def write(self, text: str) -> None:
         """Send one sentence."""
         self.exchanged.append(("user", text))
