@@ -152,7 +152,7 @@ COSTS: Final[dict[str, Cost]] = {
     ),
     "sessions:list": Cost({"sessions": "page"}, page()),
     "sessions:plan": Cost(
-        {"students": 1, "lessons": 1, "slideSets": 1, "avatars": 1},
+        {"students": 1, "courses": 1, "lessons": 2, "slideSets": 1, "avatars": 1},
         lambda names: {"lessonId": names.lesson},
     ),
     "sessions:recordVersions": Cost({}),
@@ -182,7 +182,8 @@ COSTS: Final[dict[str, Cost]] = {
     "students:tutoringContext": Cost(
         {
             "students": 1,
-            "lessons": 2,
+            "courses": 1,
+            "lessons": 3,
             "slideSets": 1,
             "avatars": 1,
             "vocabulary": 20,

@@ -7,7 +7,7 @@
  */
 import { v } from "convex/values";
 import type { Infer } from "convex/values";
-import { vLesson, vLevel, vPreferences, vTutorAvatar } from "./schoolValidators";
+import { vLesson, vLevel, vNextLesson, vPreferences, vTutorAvatar } from "./schoolValidators";
 
 // ---------------------------------------------------------------------------------------------
 // Records: what the tutor notes beside the talk itself
@@ -288,7 +288,8 @@ export const vTutoringContext = v.object({
   }),
   preferences: vPreferences,
   lesson: v.union(vLesson, v.null()),
-  /** As in the plan. */
+  /** These two as in the plan. */
+  nextLesson: vNextLesson,
   avatar: v.optional(vTutorAvatar),
   progress: v.union(
     v.object({

@@ -246,10 +246,17 @@ export const vTutorAvatar = v.object({
 });
 export type TutorAvatar = Infer<typeof vTutorAvatar>;
 
+/** The published lesson after one, in the order of its course; null where there is none. */
+export const vNextLesson = v.union(
+  v.object({ lessonId: v.id("lessons"), title: v.string() }),
+  v.null(),
+);
+
 /** What others may change while a lesson runs. */
 export const vPlan = v.object({
   preferences: vPreferences,
   lesson: v.union(vLesson, v.null()),
+  nextLesson: vNextLesson,
   /** The lesson's, else the student's; absent: the plain Emma. */
   avatar: v.optional(vTutorAvatar),
 });

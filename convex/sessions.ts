@@ -71,7 +71,8 @@ export const recordVersions = agentQuery({
 });
 
 /**
- * What others may change while a lesson runs: the student's preferences, the lesson and its slides.
+ * What others may change while a lesson runs: the student's preferences, the lesson and its slides,
+ * and which lesson comes after it.
  *
  * Made to be subscribed to: it reads nothing that the agent writes.
  *

@@ -24,6 +24,7 @@ __all__ = [
     "Lesson",
     "LessonId",
     "LessonProgress",
+    "NextLesson",
     "Plan",
     "Preferences",
     "Progress",
@@ -105,6 +106,15 @@ class Lesson:
     target_words: tuple[str, ...] = ()
     slides: tuple[Slide, ...] = ()
     exercises: tuple[Exercise, ...] = ()
+
+
+@with_config(WIRE)
+@dataclass(frozen=True, slots=True)
+class NextLesson:
+    """The lesson after the one of today, in the order of its course."""
+
+    lesson_id: LessonId
+    title: str
 
 
 @with_config(WIRE)
@@ -212,6 +222,7 @@ class Plan:
 
     preferences: Preferences = field(default_factory=Preferences)
     lesson: Lesson | None = None
+    next_lesson: NextLesson | None = None
     avatar: Avatar | None = None
 
 
@@ -231,12 +242,18 @@ class TutoringContext:
     last_session: LastSession | None = None
     words_due: tuple[WordDue, ...] = ()
     recurring_errors: tuple[RecurringError, ...] = ()
+    next_lesson: NextLesson | None = None
     avatar: Avatar | None = None
 
     @property
     def plan(self) -> Plan:
         """The part that `sessions:plan` keeps live."""
-        return Plan(preferences=self.preferences, lesson=self.lesson, avatar=self.avatar)
+        return Plan(
+            preferences=self.preferences,
+            lesson=self.lesson,
+            next_lesson=self.next_lesson,
+            avatar=self.avatar,
+        )
 
 
 GUEST_PLAN: Final = Plan()

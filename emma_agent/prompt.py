@@ -167,6 +167,9 @@ def _now(known: Snapshot) -> list[_Part]:
         parts.append(
             _Part("Earlier in this lesson, before it was interrupted:", lines, helps=_NOW_HELPS)
         )
+    if ending and known.plan.next_lesson is not None:
+        lines = _facts(next_lesson=known.plan.next_lesson.title)
+        parts.append(_Part("What comes after this lesson:", lines, helps=_NOW_HELPS))
     if lesson is not None and known.slide is not None and known.slide < len(lesson.slides):
         slide = lesson.slides[known.slide]
         lines = _facts(title=slide.title, text=slide.text, notes_for_you=slide.notes, most=_SLIDE)

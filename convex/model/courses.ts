@@ -82,6 +82,33 @@ export function publishedLessons(
     );
 }
 
+/** The published lesson that comes after this one in its course; null where there is none. */
+export async function lessonAfter(
+  ctx: QueryCtx,
+  { courseId, position, _creationTime }: Doc<"lessons">,
+): Promise<Doc<"lessons"> | null> {
+  if (courseId === undefined || position === undefined) return null;
+  const course = await ctx.db.get("courses", courseId);
+  if (course?.published !== true) return null;
+  const samePlace = await ctx.db
+    .query("lessons")
+    .withIndex("by_courseId_and_published_and_position", (q) =>
+      q
+        .eq("courseId", courseId)
+        .eq("published", true)
+        .eq("position", position)
+        .gt("_creationTime", _creationTime),
+    )
+    .first();
+  if (samePlace !== null) return samePlace;
+  return await ctx.db
+    .query("lessons")
+    .withIndex("by_courseId_and_published_and_position", (q) =>
+      q.eq("courseId", courseId).eq("published", true).gt("position", position),
+    )
+    .first();
+}
+
 /**
  * Puts the course's lessons into the given order.
  *

@@ -10,6 +10,7 @@ import { SCHOOL } from "../limits";
 import type { Lesson, Plan, Preferences } from "../schoolValidators";
 import { loadAvatar } from "./avatars";
 import { recurringErrors } from "./corrections";
+import { lessonAfter } from "./courses";
 import { findLesson, toTaughtLesson } from "./lessons";
 import { liveOf } from "./sessions";
 import { summaryOf } from "./summaries";
@@ -26,10 +27,10 @@ export const DEFAULT_PREFERENCES: Preferences = {
 const MAX_LESSONS_COUNTED = 200;
 
 /**
- * Preferences, lesson and avatar.
+ * Preferences, lesson, the next lesson and avatar.
  *
- * Reads `students`, `lessons`, `slideSets` and `avatars`, which the fold never writes: a subscription to this
- * does not wake for what the agent records.
+ * Reads `students`, `lessons`, `courses`, `slideSets` and `avatars`, which the fold never writes: a
+ * subscription to this does not wake for what the agent records.
  */
 export async function loadPlan(
   ctx: QueryCtx,
@@ -77,15 +78,17 @@ export async function loadTutoringContext(
   };
 }
 
-/** The lesson, and who Emma is in it. */
+/** The lesson, what comes after it, and who Emma is in it. */
 async function loadTaught(
   ctx: QueryCtx,
   lessonId: string | undefined,
   student: Doc<"students"> | null,
-): Promise<Pick<Plan, "lesson" | "avatar">> {
+): Promise<Pick<Plan, "lesson" | "nextLesson" | "avatar">> {
   const row = await findLesson(ctx, lessonId);
   const avatar = await loadAvatar(ctx, row, student);
+  const next = row === null ? null : await lessonAfter(ctx, row);
   return {
+    nextLesson: next === null ? null : { lessonId: next._id, title: next.title },
     lesson: row === null ? null : await toTaughtLesson(ctx, row),
     ...(avatar === undefined ? {} : { avatar }),
   };

@@ -6,6 +6,7 @@ import {
   T0,
   addStudent,
   addUser,
+  agentOf,
   deployment,
   refusal,
   rows,
@@ -246,5 +247,52 @@ describe("a course", () => {
     ]) {
       expect(await refusal(call)).toMatchObject({ code: "not_found", field: "courseId" });
     }
+  });
+});
+
+describe("the lesson after the one that is taught", () => {
+  /** Its title, in the plan and in the context alike. */
+  async function after(t: Deployment, studentId: string, lessonId?: string) {
+    const asked = lessonId === undefined ? {} : { lessonId };
+    const agent = agentOf(t, studentId);
+    const { nextLesson } = await agent.query(api.sessions.plan, asked);
+    const context = await agent.query(api.students.tutoringContext, asked);
+    expect(context.nextLesson).toEqual(nextLesson);
+    return nextLesson;
+  }
+
+  test("is the next published one in the course's order", async () => {
+    const { t, teacher, courseId, studentId, ids } = await course();
+    const [a, b, c] = ids as [Id<"lessons">, Id<"lessons">, Id<"lessons">];
+    expect(await after(t, studentId, a)).toEqual({ lessonId: b, title: "b" });
+
+    await teacher.mutation(api.lessons.unpublish, { lessonId: b });
+    expect(await after(t, studentId, a)).toEqual({ lessonId: c, title: "c" });
+    // The one that is taught need not be offered to anyone.
+    expect(await after(t, studentId, b)).toEqual({ lessonId: c, title: "c" });
+
+    await teacher.mutation(api.lessons.order, { courseId, lessonIds: [c, a, b] });
+    expect(await after(t, studentId, c)).toEqual({ lessonId: a, title: "a" });
+    expect(await after(t, studentId, a)).toBeNull();
+  });
+
+  test("of two at the same place is the younger after the older", async () => {
+    const { t, studentId, ids } = await course();
+    await t.run(async (ctx) => {
+      for (const lessonId of ids) await ctx.db.patch("lessons", lessonId, { position: 7 });
+    });
+    const titles = [];
+    for (const lessonId of ids) titles.push((await after(t, studentId, lessonId))?.title ?? null);
+    expect(titles).toEqual(["b", "c", null]);
+  });
+
+  test("is none without a lesson, in no course, and in one that is not published", async () => {
+    const { t, teacher, courseId, studentId, ids } = await course();
+    expect(await after(t, studentId)).toBeNull();
+    expect(await after(t, studentId, "not-an-id")).toBeNull();
+    expect(await after(t, studentId, await addLesson(teacher, "alone"))).toBeNull();
+
+    await teacher.mutation(api.lessons.updateCourse, { courseId, changes: { published: false } });
+    expect(await after(t, studentId, ids[0])).toBeNull();
   });
 });

@@ -12,6 +12,7 @@ from emma_agent.context import (
     Lesson,
     LessonId,
     LessonProgress,
+    NextLesson,
     Preferences,
     RecurringError,
     Slide,
@@ -77,6 +78,27 @@ def test_a_student_without_lesson_or_history_is_fine() -> None:
     assert (context.lesson, context.progress, context.last_session) == (None, None, None)
 
 
+def test_the_next_lesson_is_part_of_the_plan() -> None:
+    following = {"lessonId": "lesson_2", "title": "At the café"}
+    expected = NextLesson(lesson_id=LessonId("lesson_2"), title="At the café")
+    context = parse_context(tutoring_context(nextLesson=following))
+    assert (context.next_lesson, context.plan.next_lesson) == (expected, expected)
+    plan = {"preferences": PREFERENCES, "lesson": LESSON}
+    assert parse_plan({**plan, "nextLesson": following}).next_lesson == expected
+    assert parse_plan({**plan, "nextLesson": None}).next_lesson is None
+
+
+def test_the_last_lesson_comes_with_its_key_and_its_summary() -> None:
+    last = {"startedAt": 1.0, "messageCount": 9.0}
+    said = {**last, "sessionKey": "lesson-7", "summary": "Says goed for went."}
+    written = parse_context(tutoring_context(lastSession=said)).last_session
+    assert written is not None
+    assert (written.session_key, written.summary) == ("lesson-7", "Says goed for went.")
+    older = parse_context(tutoring_context(lastSession=last)).last_session
+    assert older is not None
+    assert (older.session_key, older.summary) == (None, None)
+
+
 def test_words_due_and_recurring_errors_are_typed() -> None:
     context = parse_context(tutoring_context())
     assert context.words_due == (
@@ -95,11 +117,12 @@ def test_words_due_and_recurring_errors_are_typed() -> None:
     )
 
 
-def test_older_functions_send_neither_words_nor_errors() -> None:
+def test_older_functions_send_neither_words_nor_errors_nor_the_next_lesson() -> None:
     answer = tutoring_context()
     del answer["wordsDue"], answer["recurringErrors"]
     context = parse_context(answer)
     assert (context.words_due, context.recurring_errors) == ((), ())
+    assert context.next_lesson is None
 
 
 def test_newer_functions_may_send_more() -> None:

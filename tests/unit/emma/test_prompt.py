@@ -128,6 +128,23 @@ def test_the_last_lesson_is_remembered() -> None:
     assert "what happened in it: She spoke." in assemble(known(lastSession=last))
 
 
+def test_the_end_of_a_lesson_names_the_next_one() -> None:
+    following = {"lessonId": "lesson_2", "title": "At the\ncafé"}
+    for step in STEPS:
+        named = "next lesson: At the café" in assemble(known(step, nextLesson=following))
+        assert named == (step in ("feedback", "farewell")), step
+    assert "What comes after" not in assemble(known("farewell", nextLesson=None))
+    assert "What comes after" not in assemble(
+        known("farewell", nextLesson={**following, "title": " "})
+    )
+
+
+def test_the_next_lesson_is_that_of_the_plan_as_it_is_now() -> None:
+    following = {"lessonId": "lesson_2", "title": "At the café"}
+    snapshot = known("farewell", nextLesson=following)
+    assert "At the café" not in assemble(replace(snapshot, plan=Plan(lesson=snapshot.plan.lesson)))
+
+
 def test_the_slide_that_is_on_comes_with_its_notes() -> None:
     slides = [{"title": "Prices", "text": "How much\nis it?", "notes": "Two minutes."}]
     shown = replace(known("presentation", lesson={**LESSON, "slides": slides}), slide=0)
@@ -211,8 +228,9 @@ def worst(step: Step) -> Snapshot:
     }
     student = {**STUDENT, "name": long, "goals": [long] * 8, "interests": [long] * 8}
     last = {"startedAt": 1.0, "messageCount": 9, "lessonTitle": long, "summary": long}
+    following = {"lessonId": "lesson_2", "title": long}
     return replace(
-        known(step, lesson=lesson, student=student, lastSession=last),
+        known(step, lesson=lesson, student=student, lastSession=last, nextLesson=following),
         slide=31,
         words_due=(WordDue(long, "en", long, long),) * 5_000,
         corrections=(corrected(long),) * 200,
