@@ -110,6 +110,8 @@ async def on_session_end(ctx: JobContext) -> None:
     if not isinstance(lesson, LessonState):
         return
     _name_in_logs(ctx, lesson)
+    # A student who comes back must not wait for what follows: where Emma is gone, another is called.
+    await ctx.room.disconnect()
     undelivered, until = 0, time.monotonic() + DRAIN_TIMEOUT_S
     try:
         if lesson.recorder is not None:

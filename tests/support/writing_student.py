@@ -68,9 +68,16 @@ class WritingStudent:
         self.exchanged.append(("user", text))
         await self._room.local_participant.send_text(text, topic="lk.chat")
 
-    async def read(self) -> str:
-        """Wait until Emma's next message has come back whole and she listens again."""
-        await self._until(lambda: bool(self._come_back) and self._agent_state == "listening")
+    async def read(self, *, from_another: bool = False) -> str:
+        """Wait until Emma's next message has come back whole and she listens again.
+
+        Args:
+            from_another: of a job that is yet to come; the one that is there may leave.
+        """
+        await self._until(
+            lambda: bool(self._come_back) and self._agent_state == "listening",
+            may_leave=from_another,
+        )
         text = self._come_back.pop(0)
         self.exchanged.append(("assistant", text))
         return text
@@ -79,15 +86,16 @@ class WritingStudent:
         """Wait until Emma has taken the sentence and thinks about it."""
         await self._until(lambda: self._agent_state == "thinking")
 
-    async def _until(self, reached: Callable[[], bool]) -> None:
+    async def _until(self, reached: Callable[[], bool], *, may_leave: bool = False) -> None:
         async with asyncio.timeout(60.0):
             while not reached():
-                assert not self._emma_left, "Emma has left the room"
+                assert may_leave or not self._emma_left, "Emma has left the room"
                 self._changed.clear()
                 await self._changed.wait()
 
     def _on_participant(self, participant: rtc.Participant) -> None:
         self._agent_state = participant.attributes.get("lk.agent.state", "")
+        self._emma_left = False
         self._changed.set()
 
     def _on_departure(self, _participant: rtc.RemoteParticipant) -> None:
