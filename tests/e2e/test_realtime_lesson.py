@@ -17,7 +17,7 @@ from rich.console import Console
 
 from emma_agent.demo.exchange import Exchange
 from emma_agent.demo.plan import Plan
-from emma_agent.demo.rows import LiveLesson, MessageRow, SessionRow
+from emma_agent.demo.rows import LiveLesson, MessageRow, SessionRow, SummaryRow, summary_of
 from emma_agent.demo.screen import Screen
 from emma_agent.demo.stage import SENTENCES, lines_of, on_stage, rows_and_ticket, unless_one_ends
 from emma_agent.demo.student import Student
@@ -35,6 +35,7 @@ class Lesson:
     rows: Sequence[MessageRow]
     arrived: Sequence[str]
     session: SessionRow | None
+    summary: SummaryRow | None
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,8 @@ async def hold(directory: Path) -> Lesson:
 
         exchanges = await unless_one_ends(attend(), services.needed)
         await live.until(closed, timeout_s=30)
-        return Lesson(exchanges, live.rows, arrived, live.session)
+        summary = await summary_of(client, ticket.room, timeout_s=20)
+        return Lesson(exchanges, live.rows, arrived, live.session, summary)
 
 
 def closed(live: LiveLesson) -> bool:
@@ -92,3 +94,9 @@ def test_the_last_words_are_kept_though_the_student_has_left(lesson: Lesson) -> 
 
 def test_the_tool_was_called(lesson: Lesson) -> None:
     assert {"name", "level"} <= set(words(lesson.rows[-1].text))
+
+
+def test_without_a_model_of_text_its_summary_is_made_of_what_was_noted(lesson: Lesson) -> None:
+    assert lesson.summary is not None
+    assert lesson.summary.source == "records"
+    assert lesson.summary.for_student

@@ -33,7 +33,7 @@ from emma_agent.deployment import worker_client
 from emma_agent.lesson import LessonState
 from emma_agent.settings import get_settings
 from emma_agent.speech import Speech
-from livekit.plugins.convex import AgentKey, Recovery
+from livekit.plugins.convex import AgentKey, Recovery, SessionRecorder
 from livekit.plugins.convex.testing import FakeConvex
 from tests.support.folded import Folded
 from tests.support.scripted_llm import ScriptedLLM, Unfinished, call
@@ -436,6 +436,27 @@ async def test_a_summary_is_kept_although_convex_is_away(
     await convex.start()
     await deliver_what_is_left(convex, tmp_path)
     assert len(folded.of_kind("sessionSummary")) == 1
+
+
+async def test_a_silent_model_keeps_no_worker_longer_than_the_delivery_may(
+    worker: Worker, folded: Folded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time that it took is not there again for the delivery."""
+    assert app.SUMMARY_TIMEOUT_S < 8.0, "the deadline of `on_session_end`, see DRAIN_TIMEOUT_S"
+    monkeypatch.setattr(app, "SUMMARY_TIMEOUT_S", 0.1)
+    given: list[float] = []
+    close = SessionRecorder.aclose
+
+    async def aclose(recorder: SessionRecorder, timeout_s: float) -> int:
+        given.append(timeout_s)
+        return await close(recorder, timeout_s)
+
+    monkeypatch.setattr(SessionRecorder, "aclose", aclose)
+    worker.writer = ScriptedLLM(Unfinished(WRITTEN))
+    async with worker.job(STUDENT) as session:
+        await session.run(user_input="Hello")
+    [left_s] = given
+    assert left_s <= app.DRAIN_TIMEOUT_S - 0.1
 
 
 async def test_a_guests_lesson_has_a_summary(worker: Worker, folded: Folded) -> None:
