@@ -80,7 +80,8 @@ class Page:
                 await self._show(emma)
                 await self._lesson.changed_since(version)
         finally:
-            emma.unregister_rpc_method(TURN_SLIDE)
+            if self._room.isconnected():
+                emma.unregister_rpc_method(TURN_SLIDE)
 
     def turn_slide(self, call: rtc.RpcInvocationData) -> str:
         """Turn to another slide, as the page asks; the record of it is the lesson's.

@@ -150,3 +150,6 @@ async def test_a_page_and_emma_turn_the_same_slides(tmp_path: Path) -> None:
             assert live.session is not None
             assert (live.session.end_reason, live.session.provisional_end) == (LESSON_OVER, False)
             assert models.left == ()
+        log = (tmp_path / "worker.log").read_text(encoding="utf-8")
+        assert "lesson.task_failed" not in log
+        assert "page.not_shown" not in log
