@@ -5,6 +5,7 @@
 import { v } from "convex/values";
 import { internalMutation } from "./_generated/server";
 import { seedDemo } from "./model/demo";
+import { seedShortLesson } from "./model/shortLesson";
 
 /**
  * Makes the demo's student, lesson and slide set, or brings them back to what they were.
@@ -18,4 +19,16 @@ export const demo = internalMutation({
   args: { sessionKeyPrefix: v.optional(v.string()) },
   returns: v.object({ studentId: v.id("students"), lessonId: v.id("lessons") }),
   handler: async (ctx, { sessionKeyPrefix }) => await seedDemo(ctx, sessionKeyPrefix),
+});
+
+/**
+ * Makes a student with three lessons behind her, a word that is due and the short lesson that comes
+ * next; or brings them back to that, without what was learnt since.
+ *
+ * Repeatable, from the command line too: `npx convex run seed:shortLesson`.
+ */
+export const shortLesson = internalMutation({
+  args: {},
+  returns: v.object({ studentId: v.id("students"), lessonId: v.id("lessons") }),
+  handler: async (ctx) => await seedShortLesson(ctx),
 });

@@ -54,6 +54,7 @@ import type * as model_runs from "../model/runs.js";
 import type * as model_sessionState from "../model/sessionState.js";
 import type * as model_sessions from "../model/sessions.js";
 import type * as model_settle from "../model/settle.js";
+import type * as model_shortLesson from "../model/shortLesson.js";
 import type * as model_studentAccess from "../model/studentAccess.js";
 import type * as model_studentProfiles from "../model/studentProfiles.js";
 import type * as model_students from "../model/students.js";
@@ -129,6 +130,7 @@ declare const fullApi: ApiFromModules<{
   "model/sessionState": typeof model_sessionState;
   "model/sessions": typeof model_sessions;
   "model/settle": typeof model_settle;
+  "model/shortLesson": typeof model_shortLesson;
   "model/studentAccess": typeof model_studentAccess;
   "model/studentProfiles": typeof model_studentProfiles;
   "model/students": typeof model_students;
