@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from livekit.plugins.convex import AgentKey, AgentToken, AsyncConvexClient, Outbox
+from livekit.plugins.convex import (
+    AgentKey,
+    AgentToken,
+    AsyncConvexClient,
+    Outbox,
+    SweepReport,
+    deliver_dead_journals,
+)
 from livekit.plugins.convex.delivery import Delivery
 from livekit.plugins.convex.journal import FORMAT, Header, Journal, encode_line
 from livekit.plugins.convex.limits import MAX_TEXT_BYTES, RECORD_VERSION
@@ -314,6 +321,30 @@ async def test_a_dead_runs_journal_is_swept_to_convex(lesson: Callable[..., Less
 
     assert (report.delivered, report.records) == (1, 4)
     assert await held.item_ids() == ["item_0"]
+
+
+async def test_a_job_that_starts_finds_what_its_former_one_left(
+    lesson: Callable[..., Lesson],
+) -> None:
+    """Also if two start at once: once they ask, Convex has all of it, and the run is over."""
+    held = lesson()
+    for n in range(100):
+        held.say(f"item_{n}")
+    held.outbox.journal.close()  # as the process's death does
+
+    async def start_job() -> SweepReport:
+        report = await deliver_dead_journals(
+            held.client, held.directory, subject=held.subject, timeout_s=60.0
+        )
+        assert await held.item_ids() == [f"item_{n}" for n in range(100)]
+        return report
+
+    reports = await asyncio.gather(start_job(), start_job())
+
+    assert sorted(report.delivered for report in reports) == [0, 1]
+    assert sum(report.records for report in reports) == 102
+    assert (await held.session())["status"] == "ended"
+    assert list(held.directory.iterdir()) == []
 
 
 async def test_the_golden_journal_is_taken_by_todays_functions(

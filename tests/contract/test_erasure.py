@@ -32,6 +32,7 @@ from livekit.plugins.convex import (
     Outbox,
     Recovery,
     SweepReport,
+    deliver_dead_journals,
 )
 from livekit.plugins.convex.delivery import Delivery
 from livekit.plugins.convex.journal import FORMAT, Header
@@ -191,8 +192,9 @@ async def test_a_lesson_that_is_being_held_brings_nothing_back(
     assert files_in(tmp_path / "outbox") == []
 
 
+@pytest.mark.parametrize("by", ["recovery", "a new job"])
 async def test_a_journal_that_arrives_afterwards_brings_nothing_back(
-    school: School, lesson: Callable[[str], Lesson], tmp_path: Path
+    school: School, lesson: Callable[[str], Lesson], tmp_path: Path, by: str
 ) -> None:
     """One that Convex knew, whose worker was cut off, and one that it never heard of."""
     student_id = school.student()
@@ -208,7 +210,12 @@ async def test_a_journal_that_arrives_afterwards_brings_nothing_back(
     erase(school.administrator, student_id, on_progress=ignore)
     token = AgentToken(school.local.agent_key, subject="guest:worker")
     async with AsyncConvexClient(school.local.url, token=token) as client:
-        report = await Recovery(client, directory=tmp_path / "outbox").sweep()
+        if by == "recovery":
+            report = await Recovery(client, directory=tmp_path / "outbox").sweep()
+        else:
+            report = await deliver_dead_journals(
+                client, tmp_path / "outbox", subject=f"student:{student_id}", timeout_s=60.0
+            )
 
     assert report == SweepReport(erased=2, runs_lost=1)
     assert files_in(tmp_path / "outbox") == []

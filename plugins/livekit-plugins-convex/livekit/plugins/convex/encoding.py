@@ -125,20 +125,23 @@ def _decoder(cls: type[_W]) -> msgspec.json.Decoder[_W]:
 
 def _from_wire(struct: _W) -> _W:
     changes: dict[str, Any] = {}
-    for field in fields_of(type(struct)):
-        value = getattr(struct, field.name)
-        if value is None:
+    for name, role in _in_other_units(type(struct)):
+        if (value := getattr(struct, name)) is None:
             continue
-        match field.role:
-            case "instant" | "duration":
-                changes[field.name] = value / 1000.0
-            case "struct":
-                changes[field.name] = _from_wire(value)
-            case "structs":
-                changes[field.name] = tuple(_from_wire(part) for part in value)
-            case _:
-                pass
+        if role == "struct":
+            changes[name] = _from_wire(value)
+        elif role == "structs":
+            changes[name] = tuple(_from_wire(part) for part in value)
+        else:
+            changes[name] = value / 1000.0
     return msgspec.structs.replace(struct, **changes) if changes else struct
+
+
+@functools.cache
+def _in_other_units(cls: type[Wire]) -> tuple[tuple[str, _Role], ...]:
+    """The fields that are another value on the wire, or have such within."""
+    roles = ("instant", "duration", "struct", "structs")
+    return tuple((field.name, field.role) for field in fields_of(cls) if field.role in roles)
 
 
 def _encode(record: Wire, mended: list[Mended], text_limit: int) -> bytes:

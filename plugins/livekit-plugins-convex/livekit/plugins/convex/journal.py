@@ -515,7 +515,6 @@ _BEGUN_HERE: set[str] = set()
 def _let_go_in_child() -> None:
     for journal in list(_OPEN):
         journal._let_go()
-    _BEGUN_HERE.clear()
 
 
 os.register_at_fork(after_in_child=_let_go_in_child)

@@ -247,6 +247,9 @@ class _Place(msgspec.Struct):
     kind: str
 
 
+_place = msgspec.json.Decoder(_Place)
+
+
 def _records(path: Path, classes: Mapping[str, type[Record]]) -> Iterator[Record]:
     journal = Journal.look(path)
     try:
@@ -256,7 +259,7 @@ def _records(path: Path, classes: Mapping[str, type[Record]]) -> Iterator[Record
             if payload is None:
                 continue
             with contextlib.suppress(msgspec.DecodeError):
-                place = msgspec.json.decode(payload, type=_Place)
+                place = _place.decode(payload)
                 cls = classes.get(place.kind)
                 if cls is not None and place.seq >= expected:
                     yield decode(payload, cls)
