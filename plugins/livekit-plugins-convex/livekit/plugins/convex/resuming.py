@@ -184,7 +184,8 @@ def read_journals(
     Args:
         directory: where the journals lie; None for the recorder's default.
         subject: whose journals: `SessionIdentity.subject`, as the recorder wrote it.
-        types: subclasses of `Record`; records of other kinds are passed over, as are damaged lines.
+        types: subclasses of `Record`, several best as a tuple, which type checkers see through;
+            records of other kinds are passed over, as are damaged lines.
         session_key: of this session alone; None for all.
         deployment: of this one alone, and of none: `AsyncConvexClient.url`. None for all.
 
