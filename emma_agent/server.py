@@ -6,6 +6,7 @@ opens a connection, starts a thread or takes a lock.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -111,7 +112,8 @@ async def on_session_end(ctx: JobContext) -> None:
         return
     _name_in_logs(ctx, lesson)
     # A student who comes back must not wait for what follows: where Emma is gone, another is called.
-    await ctx.room.disconnect()
+    # Nor must what follows wait for a network that has failed.
+    leaving = asyncio.create_task(ctx.room.disconnect(), name="server.leave_room")
     undelivered, until = 0, time.monotonic() + DRAIN_TIMEOUT_S
     try:
         if lesson.recorder is not None:
@@ -121,6 +123,8 @@ async def on_session_end(ctx: JobContext) -> None:
                 undelivered = await lesson.recorder.aclose(timeout_s=until - time.monotonic())
         log.info("session.closed", **session_summary(ctx, undelivered=undelivered))
     finally:
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
         await lesson.aclose()
 
 

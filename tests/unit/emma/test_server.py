@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from livekit import rtc
 from livekit.agents import (
     NOT_GIVEN,
     Agent,
@@ -457,6 +458,22 @@ async def test_a_silent_model_keeps_no_worker_longer_than_the_delivery_may(
         await session.run(user_input="Hello")
     [left_s] = given
     assert left_s <= app.DRAIN_TIMEOUT_S - 0.1
+
+
+async def test_a_network_that_has_failed_holds_neither_summary_nor_delivery_up(
+    worker: Worker, folded: Folded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The room is left for as long as the rest takes, and no longer."""
+
+    async def never(room: rtc.Room) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(rtc.Room, "disconnect", never)
+    async with asyncio.timeout(30):
+        async with worker.job(STUDENT) as session:
+            await session.run(user_input="Hello")
+    assert len(folded.of_kind("sessionSummary")) == 1
+    assert folded.only_run[-1]["kind"] == "runEnded"
 
 
 async def test_a_guests_lesson_has_a_summary(worker: Worker, folded: Folded) -> None:
