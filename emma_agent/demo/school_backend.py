@@ -27,7 +27,7 @@ _ASK_EVERY_S: Final = 0.5
 async def ensure_emma(
     livekit: api.LiveKitAPI,
     room: str,
-    metadata: Mapping[str, str],
+    metadata: Mapping[str, object],
     *,
     agent_name: str = "emma",
     now: Callable[[], float] = time.time,
@@ -63,7 +63,7 @@ async def ensure_emma(
 async def bring_back(
     livekit: api.LiveKitAPI,
     room: str,
-    metadata: Mapping[str, str],
+    metadata: Mapping[str, object],
     *,
     timeout_s: float,
     agent_name: str = "emma",

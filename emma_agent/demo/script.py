@@ -210,7 +210,8 @@ def _enter(turn: _Turn, told: str) -> Reply:
     board = turn.board
     if _RESUMED in told:
         part = (board.step or "lesson").replace("-", " ")
-        return Say(f"We were interrupted in the {part}. Let us go on. {_question(turn)}")
+        said = f" You had said: {_bare(turn.said)}." if turn.said.strip() else ""
+        return Say(f"We were interrupted in the {part}.{said} Let us go on. {_question(turn)}")
     if _SILENT in told:
         return Say(f"Take your time. {_question(turn)}")
     match board.step:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from emma_agent.demo.script import GREETING, PROFILE_TOOL, CallTool, Say, reply_to
+from emma_agent.prompt import entry
 
 
 def user(content: object) -> dict[str, object]:
@@ -61,3 +62,17 @@ def test_any_tool_result_gives_some_sentence(output: str) -> None:
 def test_a_person_may_say_anything() -> None:
     assert isinstance(reply_to([user("qwertz")], tools=[]), Say)
     assert isinstance(reply_to([user(None)], tools=[]), Say)
+
+
+def test_after_an_interruption_it_says_where_they_were_and_does_not_greet() -> None:
+    told: list[dict[str, object]] = [
+        {"role": "system", "content": "The part that is on: the warm-up. Ask for the words."},
+        {"role": "assistant", "content": "What did you do yesterday?"},
+        user("Yesterday I cooked dinner."),
+        {"role": "system", "content": entry("warm_up", resumed=True)},
+    ]
+    reply = reply_to(told, tools=[])
+    assert isinstance(reply, Say)
+    assert reply.text.startswith(
+        "We were interrupted in the warm up. You had said: Yesterday I cooked dinner. Let us go on."
+    )
