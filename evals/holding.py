@@ -24,6 +24,7 @@ from emma_agent.lesson import LessonState
 from emma_agent.listening import HELP_AFTER_S
 from emma_agent.logs import configure_logging
 from emma_agent.patience import CONNECTING
+from emma_agent.summary_writer import summarise
 from emma_agent.tutor import Tutor
 from evals import lessons
 from evals.scenario import Scenario, Turn
@@ -40,6 +41,7 @@ Session = AgentSession[LessonState]
 _EARLIER_MS: Final = 1_760_000_000_000.0
 _CONTEXT_TIMEOUT_S: Final = 10.0
 _CLOSE_TIMEOUT_S: Final = 5.0
+_SUMMARY_TIMEOUT_S: Final = 60.0
 
 
 @dataclass(slots=True)
@@ -212,6 +214,8 @@ async def _in_session(
             try:
                 async with session:
                     yield session, listener, nobody_speaks
+                writer = None if isinstance(model, ScriptedModel) else model
+                await summarise(ctx, lesson, writer, timeout_s=_SUMMARY_TIMEOUT_S)
             finally:
                 await lesson.recorder.aclose(_CLOSE_TIMEOUT_S)
                 await lesson.aclose()

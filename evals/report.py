@@ -119,6 +119,11 @@ def as_json(result: Result) -> dict[str, Any]:
             for name, said in result.judgments.items()
             if judged is not None and name in judged.judgments
         },
+        "summaries": [
+            {"for_student": record["for_student"], "for_teacher": record["for_teacher"]}
+            for record in result.held.records
+            if record["kind"] == "sessionSummary"
+        ],
         "conversation": [
             {"role": item.role, "text": item.text_content, "interrupted": item.interrupted}
             for item in result.held.conversation.items

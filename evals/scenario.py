@@ -318,6 +318,8 @@ def _problems_of_record(record: Mapping[str, Any]) -> Iterator[str]:
         yield f"kind: {kind!r} is not known; give one of {', '.join(RECORD_FIELDS)}"
     elif kind == "stepEntered":
         yield "kind: the parts of the lesson are listed under `steps`; leave it out here"
+    elif kind == "sessionSummary":
+        yield "kind: a summary is looked at in every lesson; leave it out here"
     else:
         fields = RECORD_FIELDS[kind]
         for name in record.keys() - fields - {"kind"}:

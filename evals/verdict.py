@@ -58,6 +58,7 @@ def problems_of(held: Held) -> list[Problem]:
         ("records", _what_tools_noted(journal)),
         ("records", _reviews(held, journal)),
         ("records", _never_recorded(held, journal)),
+        ("records", _summary(held, journal)),
         ("talk", _talk(held, journal)),
     ]
     if held.scripted:
@@ -83,7 +84,8 @@ class _Journal:
         self.noted = [
             record
             for record in records
-            if record["kind"] in RECORD_FIELDS and record["kind"] != "stepEntered"
+            if record["kind"] in RECORD_FIELDS
+            and record["kind"] not in ("stepEntered", "sessionSummary")
         ]
 
     def of(self, kind: str) -> list[Mapping[str, Any]]:
@@ -153,6 +155,27 @@ def _never_recorded(held: Held, journal: _Journal) -> Iterator[str]:
     for unwanted in held.scenario.expect.never_recorded:
         if any(_has(record, unwanted) for record in journal.all):
             yield f"there must be no {_short(unwanted)} on the record, and there is"
+
+
+def _summary(held: Held, journal: _Journal) -> Iterator[str]:
+    summaries = journal.of("sessionSummary")
+    if len(summaries) != 1:
+        yield f"on the record must be one sessionSummary, and are {len(summaries)}"
+    for summary in summaries:
+        for reader in ("for_student", "for_teacher"):
+            if not summary[reader].strip():
+                yield f"the summary has nothing {reader.replace('_', ' the ')}"
+        for never in held.scenario.expect.never_said:
+            if never.lower() in summary["for_student"].lower():
+                yield f"the student's summary must not say {never!r}"
+        if not held.scripted and summary["source"] != "model":
+            yield "the model wrote no summary that can be used; it was made of the records"
+        if held.scripted:
+            matters = [record["target"] for record in journal.of("correction")]
+            matters += [record["word"] for record in journal.of("wordReviewed")]
+            for text in dict.fromkeys(matters):
+                if text not in summary["for_teacher"]:
+                    yield f"the teacher's summary does not tell of {text!r}"
 
 
 def _talk(held: Held, journal: _Journal) -> Iterator[str]:

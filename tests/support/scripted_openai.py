@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-__all__ = ["Asked", "ScriptedOpenAI", "calling"]
+__all__ = ["Asked", "Reply", "ScriptedOpenAI", "calling"]
 
 Asked = Mapping[str, Any]
 """The body of a request."""

@@ -165,6 +165,11 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
         ),
         ('kind = "wordReviewed", word', "word", "expect.records[0].kind: is missing; give one of"),
         ('kind = "wordReviewed", word = "knee", rating = 3', 'kind = "stepEntered"', "`steps`"),
+        (
+            'kind = "wordReviewed", word = "knee", rating = 3',
+            'kind = "sessionSummary"',
+            "expect.records[0].kind: a summary is looked at in every lesson",
+        ),
         ("[expect]", "[expect", "ana.toml: is no TOML: "),
     ],
 )

@@ -110,17 +110,15 @@ async def test_a_lesson_that_does_not_end_after_the_farewell_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Ending, "_wait_anew", lambda _: None)
-    found = problems(await held(learner("carmen"), turn_timeout_s=1.0))
-    assert found["talk"] == ["end: not over after 1 s"]
-    assert found["records"] == [
-        "the session ended for the reason user_initiated in its farewell"
-    ]
+    found = problems(await held(learner("carmen"), turn_timeout_s=3.0))
+    assert found["talk"] == ["end: not over after 3 s"]
+    assert found["records"] == ["the session ended for the reason user_initiated in its farewell"]
 
 
 async def test_a_student_who_is_left_in_silence_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tutor, "_on_user_state", lambda *_: None)
-    found = problems(await held(learner("lena"), turn_timeout_s=1.0))
-    assert "turn 2: not over after 1 s" in found["talk"]
+    found = problems(await held(learner("lena"), turn_timeout_s=3.0))
+    assert "turn 2: not over after 3 s" in found["talk"]
 
 
 async def test_what_fails_inside_the_tutor_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,6 +195,34 @@ async def test_a_journal_with_a_hole_is_found() -> None:
     assert any(each.startswith("what Emma said: ") for each in found)
 
 
+async def test_a_summary_must_tell_of_what_was_noted() -> None:
+    lena = await held(learner("lena"))
+    place, summary = next(
+        (place, each) for place, each in enumerate(lena.records) if "for_teacher" in each
+    )
+    lena.records[place] = {**summary, "for_teacher": "She knows bread.", "for_student": " "}
+    assert problems(lena) == {
+        "records": [
+            "the summary has nothing for the student",
+            "the teacher's summary does not tell of 'butter'",
+        ]
+    }
+    unkind = expecting(lena.scenario, never_said=["BROT"])
+    lena.records[place] = {**summary, "for_student": "Kein Brot."}
+    assert (
+        "the student's summary must not say 'BROT'"
+        in problems(replace(lena, scenario=unkind))["records"]
+    )
+
+
+async def test_a_lesson_without_a_summary_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(*_: object, **__: object) -> None: ...
+
+    monkeypatch.setattr("evals.holding.summarise", nothing)
+    found = problems(await held(learner("lena")))
+    assert found == {"records": ["on the record must be one sessionSummary, and are 0"]}
+
+
 async def test_a_script_that_does_not_fit_is_told_by_its_turn() -> None:
     amira = learner("amira")
     first, *others = amira.turns
@@ -213,17 +239,22 @@ async def test_a_script_that_does_not_fit_is_told_by_its_turn() -> None:
 # With a real model
 
 
+def as_if_real(of: Held) -> Held:
+    """The same, said and summarised by a model that nobody has scripted."""
+    records = [{**each, "source": "model"} if "source" in each else each for each in of.records]
+    return replace(of, scripted=False, records=records)
+
+
 async def test_with_a_real_model_only_what_must_hold_is_judged() -> None:
-    carmen = await held(learner("carmen"))
-    real = replace(carmen, scripted=False)
-    assert problems_of(real) == []
+    carmen = as_if_real(await held(learner("carmen")))
+    assert problems_of(carmen) == []
     wanting = expecting(carmen.scenario, uses=["introduce_word"], tools=[], steps=[], records=[])
-    found = problems(replace(real, scenario=wanting))
+    found = problems(replace(carmen, scenario=wanting))
     assert found == {"tools": ["introduce_word was needed in this lesson, and was not used"]}
 
 
 async def test_with_a_real_model_parts_must_be_the_lessons_own_in_order() -> None:
-    carmen = replace(await held(learner("carmen")), scripted=False)
+    carmen = as_if_real(await held(learner("carmen")))
     entered = [each for each in carmen.records if each["kind"] == "stepEntered"]
     entered[0]["step"], entered[1]["step"] = entered[1]["step"], entered[0]["step"]
     [sentence] = problems(carmen)["steps"]
