@@ -184,6 +184,8 @@ def _for_teacher(written_of: Held) -> str:
         told.append(f"It was interrupted; before that: {fact(known.earlier, _EARLIER)}")
     if not written_of.finished and known.step != "farewell":
         told.append(f"Next: go on with the {part}.")
+    elif known.plan.next_lesson is not None:
+        told.append(f"Next: “{fact(known.plan.next_lesson.title)}”.")
     return " ".join(told)
 
 

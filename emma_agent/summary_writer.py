@@ -165,6 +165,7 @@ def request(written_of: Held) -> str:
             {"id": fact(each.exercise_id), "answer": fact(each.answer), "score": each.score}
             for each in written_of.answers
         ],
+        "next_lesson": fact(known.plan.next_lesson.title) if known.plan.next_lesson else None,
         "summary_before_interruption": known.earlier,
         "conversation": _last_turns(written_of.talk),
     }

@@ -104,6 +104,12 @@ def test_a_lesson_that_was_finished_says_so() -> None:
     assert "Next:" not in summary.for_teacher
 
 
+def test_a_lesson_that_was_finished_says_what_comes_next() -> None:
+    following = {"lessonId": "lesson_2", "title": "At the doctor's"}
+    summary = composed(replace(held_lesson(nextLesson=following), finished=True))
+    assert summary.for_teacher.endswith("Next: “At the doctor's”.")
+
+
 def test_a_lesson_that_went_on_after_an_interruption_is_told_as_one() -> None:
     before = held_lesson()
     known = replace(before.known, earlier="They spoke of prices.")

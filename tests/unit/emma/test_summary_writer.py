@@ -63,6 +63,13 @@ async def test_the_model_is_asked_once_with_what_was_noted_and_said() -> None:
     assert "Ana" not in json.dumps({**data, "conversation": None})
 
 
+async def test_the_model_knows_which_lesson_comes_next() -> None:
+    following = {"lessonId": "lesson_2", "title": "At the doctor's"}
+    assert (
+        json.loads(request(held_lesson(nextLesson=following)))["next_lesson"] == following["title"]
+    )
+
+
 async def test_what_was_held_before_an_interruption_is_given_to_the_model() -> None:
     one = held_lesson()
     one = replace(one, known=replace(one.known, earlier="They spoke of prices."))
