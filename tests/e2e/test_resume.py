@@ -25,9 +25,10 @@ from emma_agent.demo.plan import Plan
 from emma_agent.demo.rows import LiveLesson
 from emma_agent.demo.school_backend import ensure_emma
 from emma_agent.demo.screen import Screen
-from emma_agent.demo.services import Services
+from emma_agent.demo.services import AGENT_NAME, Services
 from emma_agent.demo.stage import on_stage, rows_and_ticket
 from emma_agent.demo.student import Ticket
+from emma_agent.ending import LESSON_OVER
 from tests.support.page import Page
 from tests.support.writing_student import WritingStudent
 
@@ -103,19 +104,27 @@ class Lesson:
 
 
 @asynccontextmanager
-async def lesson(services: Services) -> AsyncIterator[Lesson]:
+async def lesson(services: Services, *, guided: bool = True) -> AsyncIterator[Lesson]:
+    """A session of the demo's lesson, or of free conversation."""
     server = services.livekit
     async with (
         rows_and_ticket(services) as (client, ticket),
         LiveLesson.follow(client, ticket.room, on_message=lambda *_: None) as live,
         api.LiveKitAPI(server.url, server.api_key, server.api_secret) as livekit,
     ):
-        metadata: dict[str, object] = {
-            "student_id": services.student_id,
-            "lesson_id": services.lesson_id,
-            "session_key": ticket.room,
-        }
-        yield Lesson(ticket, live, livekit, metadata)
+        metadata = {"student_id": services.student_id, "session_key": ticket.room}
+        if guided:
+            metadata["lesson_id"] = services.lesson_id
+        ticket = Ticket.issue(
+            url=server.url,
+            api_key=server.api_key,
+            api_secret=server.api_secret,
+            room=ticket.room,
+            identity=ticket.identity,
+            agent_name=AGENT_NAME,
+            metadata=metadata,
+        )
+        yield Lesson(ticket, live, livekit, {**metadata})
 
 
 def goes_on(text: str) -> None:
@@ -157,17 +166,31 @@ async def test_after_a_page_reload_the_schools_server_dispatches(services: Servi
     assert len(held.dispatched) == 1
 
 
-async def test_a_fresh_start_remains_a_choice(services: Services) -> None:
-    async with lesson(services) as held:
-        async with WritingStudent.join(held.ticket) as student:
+async def test_after_an_intended_end_the_next_token_dispatches_and_she_greets(
+    services: Services,
+) -> None:
+    async with lesson(services, guided=False) as held:
+        async with WritingStudent.join(held.ticket) as student, held.school_server():
             await student.read()
-            await student.write(SAID)
-            await student.read()
-        await held.ended()
-        async with WritingStudent.join(held.ticket) as student, held.school_server(fresh=True):
-            assert "hello" in (await student.read(from_another=True)).lower()
-            assert await held.said(4) == ONCE
-        await held.runs(2)
+            # Through the conversation and the feedback to the farewell.
+            for answer in ("Fine.", "I must go. Goodbye.", "Yes."):
+                await student.write(answer)
+                farewell = await student.read()
+            assert "goodbye" in farewell.lower()
+            await student.write("Goodbye.")
+            await student.until_the_room_ends()
+        assert await held.live.until(over, timeout_s=BACK_S)
+        await held.runs(1)
+    assert held.dispatched == []
+    async with lesson(services) as following, WritingStudent.join(following.ticket) as student:
+        greeting = await student.read()
+        assert "hello" in greeting.lower()
+        assert "last time we did free conversation" in greeting.lower()
+
+
+def over(live: LiveLesson) -> bool:
+    session = live.session
+    return session is not None and session.end_reason == LESSON_OVER
 
 
 async def test_after_the_death_of_the_worker_the_schools_server_dispatches(

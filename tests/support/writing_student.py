@@ -32,6 +32,7 @@ class WritingStudent:
         self._come_back: list[str] = []
         self._agent_state = ""
         self._emma_left = False
+        self._room_ended = False
         self._changed = asyncio.Event()
         self._readers: set[asyncio.Task[None]] = set()
 
@@ -44,6 +45,7 @@ class WritingStudent:
         room.on("participant_connected", student._on_participant)
         room.on("participant_attributes_changed", student._on_attributes)
         room.on("participant_disconnected", student._on_departure)
+        room.on("disconnected", student._on_end)
         room.register_text_stream_handler("lk.transcription", student._on_text)
         await room.connect(ticket.url, ticket.token)
         try:
@@ -82,6 +84,10 @@ class WritingStudent:
         self.exchanged.append(("assistant", text))
         return text
 
+    async def until_the_room_ends(self) -> None:
+        """Wait until the room is deleted, which tells a page that the lesson is over."""
+        await self._until(lambda: self._room_ended, may_leave=True)
+
     async def until_emma_thinks(self) -> None:
         """Wait until Emma has taken the sentence and thinks about it."""
         await self._until(lambda: self._agent_state == "thinking")
@@ -100,6 +106,10 @@ class WritingStudent:
 
     def _on_departure(self, _participant: rtc.RemoteParticipant) -> None:
         self._emma_left = True
+        self._changed.set()
+
+    def _on_end(self, _reason: rtc.DisconnectReason.ValueType) -> None:
+        self._room_ended = True
         self._changed.set()
 
     def _on_attributes(self, _changed: dict[str, str], participant: rtc.Participant) -> None:
