@@ -22,6 +22,7 @@ from emma_agent.demo.screen import Screen
 from emma_agent.demo.stage import SENTENCES, lines_of, on_stage, rows_and_ticket, unless_one_ends
 from emma_agent.demo.student import Student
 from emma_agent.demo.verdict import judge, words
+from tests.support.logged import said_in_logs
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -36,6 +37,7 @@ class Lesson:
     arrived: Sequence[str]
     session: SessionRow | None
     summary: SummaryRow | None
+    directory: Path
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,8 @@ def lesson(tmp_path_factory: pytest.TempPathFactory) -> Lesson:
 
 async def hold(directory: Path) -> Lesson:
     screen = Screen(Console(file=io.StringIO()))
-    plan = Plan(speech="realtime", late_transcripts_s=LATE_S)
+    # With the chattiest log: it must keep silent all the same.
+    plan = Plan(speech="realtime", late_transcripts_s=LATE_S, log_level="DEBUG")
     arrived: list[str] = []
     async with (
         on_stage(plan, directory=directory, screen=screen, children=set()) as services,
@@ -66,7 +69,7 @@ async def hold(directory: Path) -> Lesson:
         exchanges = await unless_one_ends(attend(), services.needed)
         await live.until(closed, timeout_s=30)
         summary = await summary_of(client, ticket.room, timeout_s=20)
-        return Lesson(exchanges, live.rows, arrived, live.session, summary)
+        return Lesson(exchanges, live.rows, arrived, live.session, summary, directory)
 
 
 def closed(live: LiveLesson) -> bool:
@@ -100,3 +103,12 @@ def test_without_a_model_of_text_its_summary_is_made_of_what_was_noted(lesson: L
     assert lesson.summary is not None
     assert lesson.summary.source == "records"
     assert lesson.summary.for_student
+
+
+def test_no_log_holds_what_was_said(lesson: Lesson) -> None:
+    spoken = [*SENTENCES, *(each.text for each in lesson.exchanges)]
+
+    found = said_in_logs(lesson.directory, [*spoken, *(row.text for row in lesson.rows)])
+
+    assert "worker.log" in found
+    assert not any(found.values()), found
