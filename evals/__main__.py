@@ -36,6 +36,7 @@ __all__ = ["main"]
 _SCRIPTED_TURN_S: Final = 20.0
 _MODEL_TURN_S: Final = 120.0
 _REACHED_IN_S: Final = 20.0
+_WIDTH: Final = 120
 
 
 class _CannotTellError(Exception):
@@ -45,7 +46,8 @@ class _CannotTellError(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for; return the exit code."""
     asked = _parse(arguments)
-    console = Console(highlight=False, soft_wrap=True)
+    # A table that is too narrow is harder to read than lines that the terminal breaks.
+    console = Console(highlight=False, soft_wrap=True, width=max(Console().width, _WIDTH))
     try:
         scenarios = _chosen(asked.learners, asked.directory)
         if asked.list:

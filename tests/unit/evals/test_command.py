@@ -21,7 +21,7 @@ SAYS = "That is interesting. Tell me a little more."
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     clean_environment(monkeypatch)
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "80")
 
 
 def rows_of(shown: str) -> dict[str, list[str]]:
