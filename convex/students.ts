@@ -42,16 +42,21 @@ import {
  * Everything the tutor knows before the first word, in one bounded query.
  *
  * @param lessonId - Unknown, or of another table or deployment: `lesson` is null.
+ * @param sessionKey - The session that is about to be held, or goes on: not the last one.
  * @param now - For what is due and what is long ago: milliseconds since the epoch, rounded to the
  *   hour by who subscribes. Absent: the moment at which it is asked.
  * @throws ConvexError `instant_out_of_range`; `student_unknown` if the token names no student who exists: also for guests.
  */
 export const tutoringContext = agentQuery({
-  args: { lessonId: v.optional(v.string()), now: v.optional(v.number()) },
+  args: {
+    lessonId: v.optional(v.string()),
+    sessionKey: v.optional(v.string()),
+    now: v.optional(v.number()),
+  },
   returns: vTutoringContext,
-  handler: async (ctx, { lessonId, now = Date.now() }) => {
+  handler: async (ctx, { now = Date.now(), ...about }) => {
     checkInstant("now", now);
-    return await loadTutoringContext(ctx, requireStudent(ctx.caller), lessonId, now);
+    return await loadTutoringContext(ctx, requireStudent(ctx.caller), { ...about, now });
   },
 });
 

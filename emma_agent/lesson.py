@@ -204,7 +204,7 @@ class LessonState(Teaching):
         """Take over what Convex knows of the student; what happened meanwhile stays."""
         last = context.last_session
         if last is not None and last.session_key == self.session_key:
-            # It is this one, interrupted.
+            # It is this one, of which nobody knew when Convex was asked that it would go on.
             context = replace(context, last_session=None)
         super().learn(context)
 
@@ -307,7 +307,9 @@ class LessonState(Teaching):
         try:
             context = parse_context(
                 await self.client.query(
-                    "students:tutoringContext", self._lesson_arg(), timeout_s=_QUERY_TIMEOUT_S
+                    "students:tutoringContext",
+                    self._lesson_arg() | {"sessionKey": self.session_key},
+                    timeout_s=_QUERY_TIMEOUT_S,
                 )
             )
         except (ConvexClientError, ContextError) as error:

@@ -47,14 +47,15 @@ export async function loadPlan(
 /**
  * Everything for the start of a lesson, in a bounded number of reads.
  *
- * @param now - Milliseconds since the epoch: for what is due, and what is long ago.
+ * @param about - `now` in milliseconds since the epoch: for what is due, and what is long ago.
+ *   `sessionKey`: of the session that is held, which is not the last one.
  */
 export async function loadTutoringContext(
   ctx: QueryCtx,
   studentId: Id<"students">,
-  lessonId: string | undefined,
-  now: number,
+  about: { lessonId?: string | undefined; sessionKey?: string | undefined; now: number },
 ): Promise<TutoringContext> {
+  const { lessonId, sessionKey, now } = about;
   const student = await ctx.db.get("students", studentId);
   if (student === null) {
     fail({ code: "student_unknown", message: "students:tutoringContext: there is no such student." });
@@ -67,7 +68,7 @@ export async function loadTutoringContext(
     preferences: student.preferences,
     ...taught,
     progress: await progressOf(ctx, studentId, taught.lesson),
-    lastSession: await lastSessionOf(ctx, studentId),
+    lastSession: await lastSessionOf(ctx, studentId, sessionKey),
     wordsDue: due.map(({ language, word, meaning, example }) => ({
       language,
       word,
@@ -144,14 +145,17 @@ function standingOf({ status, timesStudied, lastStudiedAt }: Doc<"progress">) {
 async function lastSessionOf(
   ctx: QueryCtx,
   studentId: Id<"students">,
+  sessionKey: string | undefined,
 ): Promise<TutoringContext["lastSession"]> {
-  // At most one session of a student is active, by model/sessionState.ts.
+  // At most one session of a student is active, by model/sessionState.ts; one more may be going on.
   const latest = await ctx.db
     .query("sessions")
     .withIndex("by_studentId_and_startedAt", (q) => q.eq("studentId", studentId))
     .order("desc")
-    .take(2);
-  const session = latest.find(({ status }) => status !== "active");
+    .take(3);
+  const session = latest.find(
+    (each) => each.status !== "active" && each.sessionKey !== sessionKey,
+  );
   if (session === undefined) return null;
   const live = await liveOf(ctx, session._id);
   const lesson =

@@ -73,6 +73,22 @@ describe("students:tutoringContext", () => {
     });
   });
 
+  test("takes the session before the one that goes on", async () => {
+    const t = deployment();
+    const { studentId } = await seed(t);
+    const agent = agentOf(t, studentId);
+    await record(agent, "run_a", [started(0, 0, "s1"), sessionEnded(1, 10)]);
+    await record(agent, "run_b", [started(0, 90_000, "s2"), sessionEnded(1, 95_000)]);
+
+    const known = async (sessionKey?: string) =>
+      await agent.query(api.students.tutoringContext, sessionKey === undefined ? {} : { sessionKey });
+
+    expect((await known()).lastSession).toMatchObject({ sessionKey: "s2" });
+    expect((await known("s2")).lastSession).toMatchObject({ sessionKey: "s1" });
+    await record(agent, "run_c", [resumed(0, 96_000, "s2", { lastSeenAt: T0 + 95_000 })]);
+    expect((await known("s2")).lastSession).toMatchObject({ sessionKey: "s1" });
+  });
+
   test("of a new student is empty where nothing is known", async () => {
     const t = deployment();
     const agent = agentOf(t, await addStudent(t));

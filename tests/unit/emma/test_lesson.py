@@ -108,7 +108,7 @@ async def test_the_context_is_there_before_the_lesson_starts(
     assert lesson.plan == lesson.context.plan
     assert not lesson.degraded
     [call] = [call for call in convex.calls if call.function == CONTEXT]
-    assert call.args == {"lessonId": "lesson_1"}
+    assert call.args == {"lessonId": "lesson_1", "sessionKey": "s1"}
     assert call.token is not None
     claims = jwt.decode(call.token, options={"verify_signature": False})
     assert (claims["sub"], claims["student_id"]) == ("student:student_1", "student_1")
