@@ -14,6 +14,7 @@ import unicodedata
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from emma_agent.context import (
@@ -478,6 +479,8 @@ class Teaching:
         self._changed = asyncio.Event()
 
 
+# The words that are due are compared with each other in every answer of a tool.
+@lru_cache(maxsize=1024)
 def same_words(text: str) -> str:
     """Text by which words are the same ones: `normaliseWords` of convex/model/text.ts."""
     lower = unicodedata.normalize("NFKC", text).lower()
