@@ -114,10 +114,18 @@ class Tutor(Agent):
     def _on_user_state(self, event: UserStateChangedEvent) -> None:
         """Help a student who has fallen silent: once, since LiveKit's next "away" is a later one.
 
-        After the goodbye nobody has to say anything.
+        After the goodbye nobody has to say anything, and while the student's network is gone nobody
+        would hear it.
         """
-        if event.new_state == "away" and self.step != "farewell":
+        if event.new_state == "away" and self.step != "farewell" and not self._alone():
             self.session.generate_reply(instructions=after_silence(), tool_choice="none")
+
+    def _alone(self) -> bool:
+        """Whether there is a room and the student is not in it."""
+        try:
+            return self.session.room_io.linked_participant is None
+        except RuntimeError:
+            return False  # in writing, without a room
 
     async def _follow_lesson(self) -> None:
         """Tell the model what has become known, from its next answer on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import pytest
 from livekit.agents import AgentSession, RunResult
@@ -205,6 +206,23 @@ async def test_a_student_who_falls_silent_is_helped_once() -> None:
         "Paper.",
         "Right.",
     ]
+
+
+async def test_while_the_students_network_is_gone_she_does_not_speak(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The silence began before it was gone, and LiveKit goes on counting."""
+    model = ScriptedLLM("What is a receipt?", "Is it paper, or money?")
+    async with in_lesson(lesson_of(known_student()), model) as session:
+        empty_room = SimpleNamespace(linked_participant=None)
+        monkeypatch.setattr(AgentSession, "room_io", empty_room)
+        gone = asyncio.Event()
+        session.on("user_state_changed", lambda _: gone.set())
+        fall_silent(session)
+        async with asyncio.timeout(10):
+            await gone.wait()
+        await session.wait_for_idle()
+    assert len(model.asked) == 1
 
 
 async def test_after_the_goodbye_a_student_may_be_silent() -> None:
