@@ -1,7 +1,8 @@
 """A talking head that lends Emma a face, if an avatar asks for one.
 
 The face is a participant of its own that LiveKit's plugin for the provider brings into the room; it
-gets Emma's voice and plays it. The plugins are extras (`pip install 'emma-agent[tavus]'`), each asks
+gets Emma's voice and plays it; when it leaves in the middle of a lesson she speaks for herself again. The
+plugins are extras (`pip install 'emma-agent[tavus]'`), each asks
 for its provider's key in the environment, and none is imported before a lesson wants it. Whatever
 fails leaves Emma her voice alone, with one line in the log. LiveKit never takes the face for the
 student: it is of the kind "agent", and publishes on Emma's behalf.
@@ -20,11 +21,17 @@ from typing import Any, Final
 from livekit import rtc
 from livekit.agents import AgentSession
 from livekit.agents.voice.avatar import AvatarSession
+from livekit.agents.voice.room_io import AudioOutputOptions
+
+# LiveKit makes one only where no face has taken the voice, and has no public way to make another.
+from livekit.agents.voice.room_io._output import _ParticipantAudioOutput as RoomVoice
 
 from emma_agent.context import Avatar, TalkingHead
+from emma_agent.lesson import LessonState
 from emma_agent.logs import get_logger
+from emma_agent.prompt import entry
 
-__all__ = ["PROVIDERS", "show_talking_head"]
+__all__ = ["PROVIDERS", "keep_voice", "show_talking_head"]
 
 log = get_logger(__name__)
 
@@ -96,6 +103,59 @@ async def show_talking_head(
         )
         return None
     return face
+
+
+async def keep_voice(
+    face: AvatarSession[Any], agent_session: AgentSession[LessonState], room: rtc.Room
+) -> None:
+    """Give her voice back to the room when the face leaves it; owned by the lesson.
+
+    A sentence goes on in it. What was already given to the face is lost; if that was all of it, she
+    says where they were.
+    """
+    await _until_gone(room, face.avatar_identity)
+    if not room.isconnected():
+        return  # The lesson is over, and everybody leaves.
+    speech = agent_session.current_speech
+    log.warning(
+        "avatar.left",
+        provider=face.provider,
+        remedy="she speaks for herself for the rest of the lesson; ask the provider why",
+    )
+    options = AudioOutputOptions()
+    voice = RoomVoice(
+        room,
+        sample_rate=options.sample_rate,
+        num_channels=options.num_channels,
+        track_publish_options=options.track_publish_options,
+    )
+    try:
+        # First, so that nothing more is given to the face.
+        agent_session.output.replace_audio_tail(voice)
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(face.aclose(), _CLOSE_TIMEOUT_S)
+        await voice.start()
+        if speech is not None and speech.done():
+            step = agent_session.userdata.step
+            agent_session.generate_reply(instructions=entry(step, resumed=True))
+        await asyncio.Event().wait()  # Until the lesson ends.
+    finally:
+        await voice.aclose()
+
+
+async def _until_gone(room: rtc.Room, identity: str) -> None:
+    gone = asyncio.Event()
+
+    def on_gone(participant: rtc.RemoteParticipant) -> None:
+        if participant.identity == identity:
+            gone.set()
+
+    room.on("participant_disconnected", on_gone)
+    try:
+        if identity in room.remote_participants:
+            await gone.wait()
+    finally:
+        room.off("participant_disconnected", on_gone)
 
 
 def _import(provider: str) -> ModuleType:

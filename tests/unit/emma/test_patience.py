@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -171,6 +172,15 @@ def test_two_tries_are_no_longer_than_one_patience() -> None:
     assert tries <= GIVE_UP_AFTER_S <= 30.0
     waited: list[APIConnectOptions] = [CONNECTING.stt_conn_options, CONNECTING.tts_conn_options]
     assert all(each.max_retry <= 1 and each.timeout <= 5.0 for each in waited)
+
+
+def test_the_page_on_speech_has_the_numbers() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "speech.md").read_text(encoding="utf-8")
+    assert f"gives nothing for {MOMENT_AFTER_S:g} s |" in text
+    assert f"gives nothing for {GIVE_UP_AFTER_S:g} s, the moment included" in text
+    assert f"the language model has {CONNECTING.llm_conn_options.timeout:g} s for each try" in text
+    assert f"{CONNECTING.stt_conn_options.timeout:g} s to\nconnect" in text
+    assert f"after {CONNECTING.max_unrecoverable_errors} failures of one kind" in text
 
 
 # In a lesson
