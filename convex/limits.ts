@@ -58,7 +58,10 @@ export const SCHOOL = {
   maxImportFiles: 16,
   maxImportBytes: 4 * 1_048_576,
   maxImportProblems: 20,
-  /** A session is resumed within this time of what was last seen of it, and settled after it. */
+  /**
+   * A session is resumed within this time of what was last seen of it, and settled after it; one that
+   * ended as it was meant to, at once.
+   */
   resumeGraceMs: 15 * 60_000,
   /** Without a record for this long, an active session is taken for dead: provisionally. */
   leaseMs: 10 * 60_000,

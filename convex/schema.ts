@@ -203,7 +203,10 @@ export default defineSchema({
     provisionalEnd: v.boolean(),
     /** When the lesson's objectives were reached: the earliest record that says so. */
     completedAt: v.optional(v.number()),
-    /** Present while something changed that `settle` has not seen: not before this instant. */
+    /**
+     * Present while something changed that `settle` has not seen: when that is due, unless the session
+     * ended as it was meant to and is settled at once.
+     */
     settleDueAt: v.optional(v.number()),
   })
     .index("by_sessionKey", ["sessionKey"])

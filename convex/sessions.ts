@@ -15,7 +15,7 @@ import { closeExpired as closeExpiredPage } from "./model/leases";
 import { replaceRecord } from "./model/replace";
 import { loadResumable } from "./model/resumable";
 import { findSession, listSessions, toSession } from "./model/sessions";
-import { settleDue as settleDuePage } from "./model/settle";
+import { settleDue as settleDuePage, settleNow as settleOneNow } from "./model/settle";
 import { loadPlan } from "./model/students";
 import { loadSummary } from "./model/summaries";
 import { vPlan } from "./schoolValidators";
@@ -174,6 +174,16 @@ export const settleDue = internalMutation({
   handler: async (ctx): Promise<null> => {
     const more = await settleDuePage(ctx, Date.now());
     if (more) await ctx.scheduler.runAfter(0, internal.sessions.settleDue, {});
+    return null;
+  },
+});
+
+/** `sessions:settleDue` for one session that ended as it was meant to; scheduled with its end. */
+export const settleNow = internalMutation({
+  args: { sessionId: v.id("sessions") },
+  returns: v.null(),
+  handler: async (ctx, { sessionId }): Promise<null> => {
+    await settleOneNow(ctx, sessionId);
     return null;
   },
 });

@@ -20,6 +20,7 @@
  * Nothing here reads a clock: the times of the records decide.
  * @module
  */
+import { internal } from "../_generated/api";
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
 import { SCHOOL } from "../limits";
@@ -100,7 +101,8 @@ export function isLaterEnd(a: End, b: End | undefined): boolean {
 
 /**
  * Derives the session's state anew, and what follows from it: the lease of one that is active, and
- * when one that is not is settled. Writes only what changed.
+ * when one that is not is settled: after the grace, and at once where nobody will resume it, so that
+ * the student finds the lesson on their page when they leave it. Writes only what changed.
  *
  * @param how - `changed`: its own rows changed, so that it has to be settled even if its state did
  *   not. `silent`: its lease ran out.
@@ -135,6 +137,9 @@ export async function refreshSession(
     const settleDueAt =
       state.endedAt === undefined ? undefined : state.endedAt + SCHOOL.resumeGraceMs;
     await ctx.db.patch("sessions", session._id, { ...state, settleDueAt });
+    if (settleDueAt !== undefined && isEndIntended(session, live)) {
+      await ctx.scheduler.runAfter(0, internal.sessions.settleNow, { sessionId });
+    }
   }
   const leaseUntil = state.status === "active" ? leaseAfter(live.lastRecordAt) : undefined;
   if (live.leaseUntil !== leaseUntil) await ctx.db.patch("sessionLive", live._id, { leaseUntil });

@@ -1,8 +1,8 @@
 /**
  * What follows from the end of a session: its day, the student's totals and streak, their progress.
  *
- * A session is settled once nobody may resume it any more, and again whenever something of it
- * changed after that. `sessionStats` keeps what it added, so settling adds the difference: it may
+ * A session is settled once nobody may resume it any more, at once where its end was intended, and
+ * again whenever something of it changed after that. `sessionStats` keeps what it added, so settling adds the difference: it may
  * run at any moment between arrivals, any number of times, and ends in the same rows.
  * @module
  */
@@ -36,6 +36,12 @@ export async function settleDue(ctx: MutationCtx, now: number): Promise<boolean>
     .take(PAGE);
   for (const session of due) await settle(ctx, session);
   return due.length === PAGE;
+}
+
+/** Settles one session before it is due, unless it was settled, or resumed, in the meantime. */
+export async function settleNow(ctx: MutationCtx, sessionId: Id<"sessions">): Promise<void> {
+  const session = await ctx.db.get("sessions", sessionId);
+  if (session?.settleDueAt !== undefined) await settle(ctx, session);
 }
 
 async function settle(ctx: MutationCtx, session: Doc<"sessions">): Promise<void> {

@@ -1,11 +1,11 @@
 """The lessons that ship with the project, held whole and in text, and what Convex has of them then.
 
-A scripted model speaks for Emma; what the student says are the accepted answers. The worker's
-clock is an hour slow, so that the lesson lies far enough back to be settled.
+A scripted model speaks for Emma; what the student says are the accepted answers.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 import uuid
@@ -32,11 +32,10 @@ from emma_agent.records import (
 from emma_agent.school import Administrator, import_lessons, shipped_lessons
 from emma_agent.tutor import Tutor
 from livekit.plugins.convex import AgentToken, AsyncConvexClient, Record, SessionRecorder
-from livekit.plugins.convex.clock import RunClock
 from tests.support.lessons import text_session
 from tests.support.scripted_llm import ScriptedLLM
 
-SLOW_S = 3600.0
+SETTLED_WITHIN_S = 30.0
 ALL: Any = {"numItems": 200.0, "cursor": None}
 
 
@@ -91,18 +90,6 @@ async def client(school: School) -> AsyncIterator[AsyncConvexClient]:
         yield client
 
 
-@pytest.fixture(autouse=True)
-def slow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a worker is told whose clock is set right just after the lesson began."""
-
-    def slow() -> RunClock:
-        clock = RunClock()
-        clock.started_at -= SLOW_S
-        return clock
-
-    monkeypatch.setattr("livekit.plugins.convex.recorder.RunClock", slow)
-
-
 @dataclass(frozen=True)
 class Turn:
     """What Emma says, and what the student answers: to an exercise, if it is one."""
@@ -153,25 +140,23 @@ async def hold(school: School, lesson_id: str, directory: Path) -> tuple[str, Le
         for turn in turns:
             if turn.slide != shown:
                 shown = turn.slide
-                note(recorder, SlideShownRecord(created_at=now(), slide=shown))
+                note(recorder, SlideShownRecord(created_at=time.time(), slide=shown))
                 await expect_slide(recorder, state.client, key, lesson, shown)
             await session.run(user_input=turn.student)
             if turn.exercise is not None:
                 note(recorder, result_of(turn.exercise, turn.student))
         for word in lesson.target_words:
-            note(recorder, WordIntroducedRecord(created_at=now(), word=word, language="en"))
-            note(recorder, WordReviewedRecord(created_at=now(), word=word, language="en", rating=3))
-        note(recorder, LessonFinishedRecord(created_at=now()))
+            note(recorder, WordIntroducedRecord(created_at=time.time(), word=word, language="en"))
+            note(
+                recorder,
+                WordReviewedRecord(created_at=time.time(), word=word, language="en", rating=3),
+            )
+        note(recorder, LessonFinishedRecord(created_at=time.time()))
         await session.aclose()
         assert await recorder.aclose(timeout_s=20.0) == 0
         assert recorder.stats.set_aside == recorder.stats.lost == 0
     await state.aclose()
     return key, lesson
-
-
-def now() -> float:
-    """The worker's clock."""
-    return time.time() - SLOW_S
 
 
 def note(recorder: SessionRecorder, record: Record) -> None:
@@ -181,7 +166,7 @@ def note(recorder: SessionRecorder, record: Record) -> None:
 def result_of(exercise: Exercise, answer: str) -> ExerciseRecord:
     score = 1.0 if answer in exercise.answers else 0.5
     return ExerciseRecord(
-        created_at=now(), exercise_id=exercise.exercise_id, score=score, answer=answer
+        created_at=time.time(), exercise_id=exercise.exercise_id, score=score, answer=answer
     )
 
 
@@ -196,6 +181,21 @@ async def expect_slide(
         "count": len(lesson.slides),
         "slide": {"title": slide.title, "text": slide.text},
     }
+
+
+async def settled(client: AsyncConvexClient, lesson_id: str) -> None:
+    """Until the student's page has the lesson: when it ends, since nobody will resume it.
+
+    One that might be resumed is settled after 15 minutes.
+    """
+    asked = {"lessonId": lesson_id}
+    async with (
+        asyncio.timeout(SETTLED_WITHIN_S),
+        client.subscribe("progress:ofLesson", asked) as progress,
+    ):
+        async for row in progress:
+            if row is not None:
+                return
 
 
 async def next_lesson(client: AsyncConvexClient) -> dict[str, Any]:
@@ -247,7 +247,7 @@ async def test_both_lessons_are_held_whole_one_after_the_other(
         assert offered["slug"] == slug
 
         key, lesson = await hold(school, offered["lessonId"], tmp_path)
-        school.operator.mutation("sessions:settleDue")
+        await settled(client, lesson.lesson_id)
 
         await expect_held(client, key, lesson)
         words |= set(lesson.target_words)

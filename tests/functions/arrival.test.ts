@@ -2,7 +2,7 @@
  * Late is as good as early: the journals of a student's runs, cut into batches, arriving in any
  * order between runs and more than once, end in the same rows.
  */
-import { expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { SCHOOL } from "../../convex/limits.ts";
 import type { SessionRecord } from "../../convex/validators.ts";
 import {
@@ -30,6 +30,14 @@ import type { Random } from "./random.ts";
 
 const ROUNDS = 12;
 const ARRIVALS_PER_ROUND = 3;
+
+beforeEach(() => {
+  // Nothing that is scheduled runs: settle.test.ts has what follows from the end of a lesson.
+  vi.useFakeTimers();
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
 
 type Journals = Map<string, SessionRecord[]>;
 

@@ -1,5 +1,5 @@
 /** What a version of the records said once still means the same: see tests/golden/README.md. */
-import { expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { api } from "../../convex/_generated/api.js";
 import { vRecord } from "../../convex/validators.ts";
 import type { SessionRecord } from "../../convex/validators.ts";
@@ -18,6 +18,14 @@ type Journal = (typeof JOURNALS)[number];
 
 /** In the rows instead of the student's id, and in the token where no student is needed. */
 const STUDENT = "golden-student";
+
+beforeEach(() => {
+  // The rows as the fold leaves them: nothing that is scheduled runs.
+  vi.useFakeTimers();
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
 
 function journal(name: Journal, version: number): SessionRecord[] {
   const lines = journals[`../golden/${name}-v${version}.jsonl`]?.trim().split("\n") ?? [];

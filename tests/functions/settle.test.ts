@@ -1,5 +1,6 @@
 /** What follows from sessions that are over: days, totals, streaks, progress, the school's sums. */
-import { describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { api } from "../../convex/_generated/api.js";
 import type { Doc, Id } from "../../convex/_generated/dataModel.js";
 import { SCHOOL } from "../../convex/limits.ts";
 import { closeExpired } from "../../convex/model/leases.ts";
@@ -24,6 +25,7 @@ import {
   seed,
   sessionEnded,
   started,
+  student,
 } from "./helpers.ts";
 import type { Client, Deployment } from "./helpers.ts";
 import { random } from "./random.ts";
@@ -34,6 +36,19 @@ const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 /** After all leases and graces of these tests. */
 const FAR = T0 + 1_000 * DAY;
+
+beforeEach(() => {
+  // What is scheduled runs when the test says so.
+  vi.useFakeTimers();
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+/** What the functions scheduled, and no cron. */
+async function scheduled(t: Deployment): Promise<void> {
+  await t.finishAllScheduledFunctions(vi.runAllTimers);
+}
 
 /** The demo's student lives in Mexico City, where T0 is 3 o'clock at night on 2 November. */
 async function school() {
@@ -348,6 +363,86 @@ test("more sessions than a page holds are settled and rolled up page by page", a
   expect(await totals(t)).toMatchObject({ sessions: 20 });
 });
 
+describe("a lesson that ended as it was meant to", () => {
+  const completed = [make("lessonFinished", 3, 5 * MINUTE, {})];
+  const inFarewell = [make("stepEntered", 3, 5 * MINUTE, { step: "farewell" })];
+
+  test.each([
+    ["completed", completed],
+    ["in its farewell", inFarewell],
+  ])("%s, is on the student's page without waiting for the grace", async (_, between) => {
+    const { t, agent, studentId, lessonId } = await school();
+    await hold(agent, "a", 0, { lessonId, between });
+    await scheduled(t);
+    const profile = await student(t, studentId).query(api.students.profile, {
+      today: "2026-11-02",
+    });
+    expect(profile.totals).toMatchObject({ sessions: 1, durationMs: 10 * MINUTE, messages: 2 });
+    expect(await rows(t, "progress")).toMatchObject([{ lessonId, timesStudied: 1 }]);
+    expect((await rows(t, "sessions"))[0]).not.toHaveProperty("settleDueAt");
+  });
+
+  test.each([
+    ["in the middle", [make("stepEntered", 3, 5 * MINUTE, { step: "practice" })]],
+    ["before its first part", []],
+  ])("but one that broke off %s is not", async (_, between) => {
+    const { t, agent, lessonId } = await school();
+    await hold(agent, "a", 0, { lessonId, between });
+    await scheduled(t);
+    expect(await totals(t)).toBeUndefined();
+    expect((await rows(t, "sessions"))[0]).toHaveProperty("settleDueAt");
+  });
+
+  test("nor one whose worker died in the farewell", async () => {
+    const { t, agent } = await school();
+    await record(agent, "a", [
+      started(0, 0, "s1"),
+      make("stepEntered", 1, 10, { step: "farewell" }),
+      runEnded(2, 20, "recovered"),
+    ]);
+    await scheduled(t);
+    expect(await totals(t)).toBeUndefined();
+  });
+
+  test("is settled as it stands by then, and again when something comes late", async () => {
+    const { t, agent } = await school();
+    await hold(agent, "a", 0, { between: completed });
+    await record(agent, "a", [message(6, 9 * MINUTE, "late", "Bye")]);
+    await scheduled(t);
+    expect(await totals(t)).toMatchObject({ sessions: 1, messages: 3 });
+
+    await record(agent, "a", [message(7, 9 * MINUTE, "later", "Bye bye")]);
+    await scheduled(t);
+    expect(await totals(t)).toMatchObject({ sessions: 1, messages: 4 });
+  });
+
+  test("is not settled if it was resumed before it could be", async () => {
+    const { t, agent } = await school();
+    await hold(agent, "a", 0, { between: completed });
+    await record(agent, "b", [resumed(0, 11 * MINUTE, "key_a")]);
+    await scheduled(t);
+    expect(await totals(t)).toBeUndefined();
+
+    await record(agent, "b", [sessionEnded(1, 15 * MINUTE)]);
+    await scheduled(t);
+    expect(await totals(t)).toMatchObject({ sessions: 1, durationMs: 15 * MINUTE });
+  });
+
+  test("brings nothing back of a student who was erased meanwhile", async () => {
+    const { t, agent, studentId } = await school();
+    await hold(agent, "a", 0, { between: completed });
+    await t.run(async (ctx) => {
+      await ctx.db.delete(studentId);
+      for (const { _id } of await ctx.db.query("sessions").collect()) await ctx.db.delete(_id);
+    });
+    await scheduled(t);
+    expect(await rows(t, "sessionStats")).toEqual([]);
+    expect(await rows(t, "dailyStats")).toEqual([]);
+    const jobs = await t.run(async (ctx) => await ctx.db.system.query("_scheduled_functions").collect());
+    expect(jobs.map(({ state }) => state.kind)).not.toContain("failed");
+  });
+});
+
 // ---------------------------------------------------------------------------------------------
 // Whatever runs between whichever arrivals
 
@@ -399,7 +494,9 @@ function anyRecord(
 ): SessionRecord {
   switch (below(12)) {
     case 0:
-      return make("lessonFinished", seq, at, {});
+      return chance(0.5)
+        ? make("lessonFinished", seq, at, {})
+        : make("stepEntered", seq, at, { step: chance(0.5) ? "farewell" : "practice" });
     case 1:
       return correction(seq, at, `c${below(3)}`, { repaired: chance(0.5) });
     case 2:
@@ -485,6 +582,7 @@ test.each(Array.from({ length: ROUNDS }, (_, round) => round))(
       for (const { runId, who, records, now } of arrivals) {
         if (n === 0 || chances.chance(0.3)) await settleAll(t, now);
         await record(agents[who], runId, records);
+        if (chances.chance(0.2)) await scheduled(t);
         if (chances.chance(0.2)) await t.run(async (ctx) => await settleDue(ctx, now));
         if (chances.chance(0.2)) await t.run(async (ctx) => await closeExpired(ctx, now));
       }
