@@ -2,13 +2,7 @@
 
 What is known of it comes from Convex (`sessions:resumable`) or, where Convex does not answer, from
 the journals that earlier runs left on this host; both become one `LessonSoFar`.
-
-| How it was interrupted | Who dispatches the next job | What the next job does |
-|---|---|---|
-| the end was intended | the student's next token, with a key of its own | greets, and knows this lesson as the last one |
-| the page was reloaded | the school's backend, by `create_dispatch` | goes on |
-| the network dropped | nobody while the room lives: the same job waits; later as a reload | goes on |
-| the worker died | the school's backend, by `create_dispatch` | goes on |
+Who dispatches the job that goes on: docs/resuming.md.
 """
 
 from __future__ import annotations
