@@ -386,7 +386,8 @@ export default defineSchema({
 
   // One row per session of which something was said in summary. Written by the fold. Read by the
   // student and those who may see them, the teacher's text by teachers, administrators and the agent
-  // alone. Goes with the student's data, or earlier when retention says so.
+  // alone; an export has both, as everything that is held. Goes with the student's data, or earlier
+  // when retention says so.
   sessionSummaries: defineTable({
     sessionId: v.id("sessions"),
     ...studentOrGuest,
