@@ -25,7 +25,7 @@ from livekit.agents import (
 )
 from livekit.agents.worker import ServerEnvOption
 
-from emma_agent.avatar import show_talking_head
+from emma_agent.avatar import keep_voice, show_talking_head
 from emma_agent.deployment import where_and_as_whom
 from emma_agent.duties import Duties
 from emma_agent.ending import Ending
@@ -160,7 +160,8 @@ async def entrypoint(ctx: JobContext) -> None:
     Presence(ctx.room, agent_session)
     Ending(lesson, agent_session, ctx)
     lesson.own(Page(lesson, ctx.room).follow(), "lesson.page")
-    await show_talking_head(lesson.plan.avatar, agent_session, ctx.room)
+    if face := await show_talking_head(lesson.plan.avatar, agent_session, ctx.room):
+        lesson.own(keep_voice(face, agent_session, ctx.room), "avatar.keep_voice")
     await agent_session.start(
         Tutor(lesson, chat_ctx=lesson.conversation, resumed=lesson.resumed is not None),
         room=ctx.room,

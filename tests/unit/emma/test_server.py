@@ -170,6 +170,25 @@ async def test_the_lesson_ends_with_one_line_of_counts_and_nobodys_words(
     assert "Ana" not in written
 
 
+async def test_a_face_is_looked_after_while_the_lesson_runs(
+    worker: Worker, folded: Folded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would take her voice along when it leaves: tests/e2e/test_face.py."""
+    kept: list[object] = []
+
+    async def show(*_: object) -> str:
+        return "a face"
+
+    async def keep(face: object, *_: object) -> None:
+        kept.append(face)
+
+    monkeypatch.setattr(app, "show_talking_head", show)
+    monkeypatch.setattr(app, "keep_voice", keep)
+    async with worker.job(STUDENT):
+        pass
+    assert kept == ["a face"]
+
+
 async def test_convex_is_away_from_before_the_lesson_until_after_it(
     worker: Worker, convex: FakeConvex, logs: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
