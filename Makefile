@@ -2,7 +2,7 @@
 PYTHON ?= python3
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-crash dev test test-python test-functions check fix eval chaos bench bench-freeze bench-queries codegen check-docker verify lock clean .node .python
+.PHONY: help setup demo demo-crash dev test test-python test-functions check fix eval chaos bench bench-freeze bench-queries bench-turn codegen check-docker verify lock clean .node .python
 
 export PATH := $(CURDIR)/.tools/bin:$(CURDIR)/.venv/bin:$(PATH)
 
@@ -56,6 +56,9 @@ bench-freeze: setup ## Measure how long the official Python client stops the eve
 
 bench-queries: setup ## Measure what each public query reads and how long it takes, up to 100,000 messages
 	@python -m benchmarks.query_cost
+
+bench-turn: setup ## Measure what Emma adds to a turn and to a lesson's start, beside a bare LiveKit agent
+	@python -m benchmarks.turn
 
 codegen: setup ## Make convex/_generated anew, by the real convex command against convex-local
 	@python scripts/codegen.py

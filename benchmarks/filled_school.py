@@ -104,6 +104,7 @@ class FilledSchool:
         folder: Path,
         *,
         messages: int,
+        faults: bool = False,
         on_progress: Callable[[int], None] = lambda _: None,
     ) -> Self:
         """Fill a database in `folder` and start anew on it, so that all sizes begin alike.
@@ -111,6 +112,7 @@ class FilledSchool:
         Args:
             folder: an empty directory of this school's own.
             messages: at least 1,000, so that no page and no bounded list is shorter than it may be.
+            faults: let `fail` make calls go wrong.
             on_progress: gets the number of messages written so far.
         """
         project = _project(folder)
@@ -122,6 +124,7 @@ class FilledSchool:
                 db=folder / "db.sqlite3",
                 agent_key=key,
                 env={"ERASURE_KEY": _ERASURE_KEY},
+                faults=faults,
             )
 
         with run() as local:
@@ -131,6 +134,30 @@ class FilledSchool:
         local = run()
         local.wait_ready()
         return cls(local, messages, school.names)
+
+    @property
+    def url(self) -> str:
+        return self._local.url
+
+    @property
+    def agent_key(self) -> AgentKey:
+        """What the deployment trusts."""
+        return self._local.agent_key
+
+    def fail(self, **fault: Any) -> None:
+        """Let calls go wrong in this way from now on; without one, in none."""
+        headers = {
+            "Authorization": f"Convex {self._local.admin_key}",
+            "Content-Type": "application/json",
+        }
+        for method in ("DELETE", "POST") if fault else ("DELETE",):
+            connection = self._open()
+            body = json.dumps(fault) if method == "POST" else None
+            connection.request(method, "/_local/faults", body, headers)
+            reply = connection.getresponse()
+            reply.read()
+            if reply.status >= 300:
+                raise RuntimeError(f"/_local/faults was answered {reply.status}")
 
     @property
     def names(self) -> Names:

@@ -38,6 +38,7 @@ ELSEWHERE = {
 TARGETS = {
     "make bench",
     "make bench-queries",
+    "make bench-turn",
     "make chaos",
     "make check",
     "make check-docker",
