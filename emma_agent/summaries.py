@@ -178,8 +178,8 @@ def _for_teacher(written_of: Held) -> str:
     if written_of.answers:
         right = sum(each.score == 1.0 for each in written_of.answers)
         told.append(f"Exercises: {right} of {len(written_of.answers)} right.")
-    if not known.corrections and not known.new_words and not written_of.answers:
-        told.append("Nothing was noted.")
+    if not known.corrections:
+        told.append("No mistakes were noted.")
     if known.earlier:
         told.append(f"It was interrupted; before that: {fact(known.earlier, _EARLIER)}")
     if not written_of.finished and known.step != "farewell":

@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 
 from emma_agent.convex_local import ConvexLocal
-from livekit.plugins.convex import AgentToken, AsyncConvexClient, Recovery
-from livekit.plugins.convex.recovery import SweepReport
+from livekit.plugins.convex import AgentToken, AsyncConvexClient, Recovery, SweepReport
 
 CHILD = Path(__file__).with_name("recording_child.py")
 

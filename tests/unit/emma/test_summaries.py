@@ -92,7 +92,7 @@ def test_a_guests_talk_has_a_summary_too() -> None:
     summary = composed(Held(known=Snapshot(), talk=(Said("user", "Hello", 0.0),)))
     assert summary.for_student == "You talked with Emma. Next time we go on from here."
     assert summary.for_teacher == (
-        "Free conversation. Came to the greeting; aims not reached yet. Nothing was noted. "
+        "Free conversation. Came to the greeting; aims not reached yet. No mistakes were noted. "
         "Next: go on with the greeting."
     )
 

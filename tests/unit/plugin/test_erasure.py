@@ -18,10 +18,11 @@ from livekit.plugins.convex import (
     AsyncConvexClient,
     ErasedError,
     ErasedHere,
+    Recovery,
+    SweepReport,
     erase_journals,
 )
 from livekit.plugins.convex.journal import Journal
-from livekit.plugins.convex.recovery import Recovery, SweepReport
 from livekit.plugins.convex.testing import FakeConvex
 from tests.support.logged import logged
 

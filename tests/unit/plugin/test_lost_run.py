@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from livekit.plugins.convex import Recovery, SweepReport
 from livekit.plugins.convex.journal import Journal
-from livekit.plugins.convex.recovery import Recovery, SweepReport
 from livekit.plugins.convex.testing import FakeConvex
 from tests.support.damage import flip
 

@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from livekit.plugins import convex
 
-from livekit.plugins.convex import AgentKey, AgentToken, AsyncConvexClient, readdress
+from livekit.plugins.convex import (
+    AgentKey,
+    AgentToken,
+    AsyncConvexClient,
+    Recovery,
+    SweepReport,
+    readdress,
+)
 from livekit.plugins.convex.errors import OutboxError
 from livekit.plugins.convex.journal import Confirmed, Journal
 from livekit.plugins.convex.outbox import Outbox
 from livekit.plugins.convex.records import RunEndedRecord
-from livekit.plugins.convex.recovery import Recovery, SweepReport
 from livekit.plugins.convex.testing import FakeConvex
 
 if TYPE_CHECKING:

@@ -13,9 +13,8 @@ import pytest
 from livekit.agents.utils import EventEmitter
 
 from convex import ConvexError
-from livekit.plugins.convex import AsyncConvexClient
+from livekit.plugins.convex import AsyncConvexClient, Recovery, SweepReport
 from livekit.plugins.convex.errors import TransportError
-from livekit.plugins.convex.recovery import Recovery, SweepReport
 from livekit.plugins.convex.testing import FakeConvex
 from tests.support.damage import flip
 
