@@ -12,8 +12,8 @@ help: ## List the targets
 setup: ## Install what everything needs into .venv, .tools and node_modules
 	@$(PYTHON) scripts/setup.py
 
-demo: setup ## Hold a short lesson with real audio on this machine: no key, no account, no internet
-	@python -m emma_agent demo
+demo: setup ## Hold a lesson with real audio on this machine, no key needed; a whole one with LESSON=short, interrupted with RESUME=1
+	@python -m emma_agent demo $(if $(LESSON),--lesson $(LESSON)) $(if $(RESUME),--resume)
 
 demo-crash: setup ## Kill the worker in the middle of a sentence, start it again, and show that nothing is missing
 	@python -m emma_agent demo --crash

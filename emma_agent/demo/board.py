@@ -84,7 +84,7 @@ def read_board(instructions: str) -> Board:
         student=student.get("name"),
         last_lesson=None if last in (None, "none yet") else last,
         last_summary=student.get("what happened in it"),
-        next_lesson=lesson.get("next lesson"),
+        next_lesson=_facts(parts.get("What comes after this lesson:", ())).get("next lesson"),
         target_words=[word for word in lesson.get("target words", "").split(", ") if word],
         slide=_slide(parts),
         exercises=[

@@ -59,6 +59,8 @@ class Plan:
     """Which kind the offline speech is."""
     late_transcripts_s: float = 0.0
     """In realtime: how late the student's words are written down."""
+    seed: Literal["seed:demo", "seed:shortLesson"] = "seed:demo"
+    """What puts student and lesson into Convex."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Plan:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from emma_agent.demo.exchange import Exchange, Said
+from emma_agent.demo.numbers import LABELS, Numbers
 
 if TYPE_CHECKING:
     from emma_agent.demo.rows import MessageRow
@@ -26,7 +27,7 @@ _NAMES: Final = {"assistant": "Emma", "user": "Student"}
 _CAPTION: Final = (
     "The time is from the last sound to the row's arrival in our subscription, by one clock. "
     "Student: the last sound that left the microphone; the silence that ends a turn (about "
-    "0.5 s) and the speech recognition lie in between. Emma: her last sound as it reached the "
+    "1 s) and the speech recognition lie in between. Emma: her last sound as it reached the "
     "student; below zero, the row came before the sound had crossed the room."
 )
 # How long a row may wait for the sound it belongs to: the student calls an answer finished
@@ -104,6 +105,16 @@ class Screen:
             )
             self._rows.task_done()
 
+    @asynccontextmanager
+    async def printing(self) -> AsyncIterator[None]:
+        """Print the rows as they appear, until the end of the block."""
+        task = asyncio.create_task(self.print_rows())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
     async def flush(self) -> None:
         """Wait until every row so far is printed, for as long as one may take."""
         with contextlib.suppress(TimeoutError):
@@ -127,6 +138,17 @@ class Screen:
                 escape(match.row.text.strip()) if match.row else "[red]-[/red]",
                 "[green]once[/green]" if match.ok else "[red]no[/red]",
             )
+        self._console.print(table)
+
+    def numbers(self, before: Numbers, after: Numbers) -> None:
+        """A student's page of numbers, before the lesson and after it."""
+        table = Table(expand=False)
+        table.add_column("")
+        for title in ("before", "after"):
+            table.add_column(title, justify="right")
+        for name, label in LABELS.items():
+            was, now = (f"{getattr(page, name):.4g}" for page in (before, after))
+            table.add_row(label, was, now if was == now else f"[green]{now}[/green]")
         self._console.print(table)
 
     def failure(self, sentence: str, *, log: Path | None, lines: Sequence[str]) -> None:

@@ -276,7 +276,7 @@ def _ask_for(due: WordDue) -> str:
 def _at_slide(first: str, slide: Slide | None) -> str:
     if slide is None or not slide.sentences:
         return f"{first} Please look at the slide. What do you see?"
-    return f"{first} The slide says, {slide.title}. Please say: {_line(slide)}"
+    return f"{first} Look at the slide, and please say: {_line(slide)}"
 
 
 def _line(slide: Slide) -> str:
@@ -298,12 +298,12 @@ def _feedback(turn: _Turn) -> str:
     if not noted:
         return f"You spoke very well today. {_question(turn)}"
     worst = noted[0]
-    return f"You spoke very well. Remember, {_bare(worst.right)}. {_question(turn)}"
+    return f"You spoke very well. Remember to say: {worst.right} {_question(turn)}"
 
 
 def _farewell(turn: _Turn) -> str:
     board = turn.board
-    learnt = ", ".join(board.new_words[:_MOST_WORDS])
+    learnt = " and ".join(board.new_words[:_MOST_WORDS])
     today = f"Today you learnt {learnt}." if learnt else "You did very well today."
     then = f" Next time we do {board.next_lesson}." if board.next_lesson else ""
     return f"{today}{then} Goodbye{f', {board.student}' if board.student else ''}."
@@ -490,7 +490,7 @@ def _after_tool(turn: _Turn, result: _Result) -> Reply:
             if result.tool == "next_slide" and (introduced := _new_word(turn)):
                 return introduced
             word = result.arguments.get("word")
-            first = f"A new word is {word}." if word else "Very good."
+            first = f"Very good. A new word is {word}." if word else "Very good."
             return Say(_at_slide(first, turn.board.slide))
         case "record_answer":
             first = "That is right." if output.get("score") == 1 else "Thank you."

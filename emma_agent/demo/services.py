@@ -139,7 +139,7 @@ async def run_services(
                 deployment = await stack.enter_async_context(local)
                 # Started before it, the worker still ends before it: it has records to deliver.
                 stack.push_async_callback(_end, worker, children, _WORKER_GRACE_S)
-            seed = await _seed(deployment, convex_log)
+            seed = await _seed(plan.seed, deployment, convex_log)
             screen.ready("Convex" if plan.convex else "convex-local, with a student and a lesson")
 
         async def until(child: Child | None, text: str, timeout_s: float, name: str) -> None:
@@ -234,9 +234,9 @@ async def _together(*work: Coroutine[Any, Any, None]) -> None:
         raise failures.exceptions[0] from None
 
 
-async def _seed(deployment: Deployment, log: Path | None) -> _Seed:
-    """Run the internal mutation `seed:demo`."""
-    call = {"path": "seed:demo", "args": {}, "format": "json"}
+async def _seed(function: str, deployment: Deployment, log: Path | None) -> _Seed:
+    """Run the internal mutation that makes student and lesson."""
+    call = {"path": function, "args": {}, "format": "json"}
     headers = {"Authorization": f"Convex {deployment.admin_key}"}
     url = f"{deployment.url.rstrip('/')}/api/mutation"
     timeout = aiohttp.ClientTimeout(total=_SEED_S)
@@ -260,7 +260,7 @@ async def _seed(deployment: Deployment, log: Path | None) -> _Seed:
     )
     raise StageError(
         f"The demo's student could not be put into Convex at {deployment.url} "
-        f"(seed:demo: {reason}).{remedy}",
+        f"({function}: {reason}).{remedy}",
         log=log,
     )
 

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -53,6 +53,8 @@ class Ticket:
     token: str
     room: str
     identity: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """The job's: who dispatches Emma again says the same."""
 
     @classmethod
     def issue(
@@ -80,7 +82,7 @@ class Ticket:
             .with_room_config(api.RoomConfiguration(agents=[dispatch]))
             .to_jwt()
         )
-        return cls(url=url, token=token, room=room, identity=identity)
+        return cls(url=url, token=token, room=room, identity=identity, metadata=metadata)
 
 
 @dataclass(slots=True)
@@ -122,6 +124,8 @@ class Student:
         self._agent_state = ""
         self._agent_identity: str | None = None
         self._left: str | None = None
+        self._over = asyncio.Event()
+        self._stays = False
         self._connecting: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.exchanges: list[Exchange] = []
@@ -193,6 +197,18 @@ class Student:
                     await asyncio.sleep(0.05)
         except TimeoutError:
             raise StudentError(self._what_is_missing(timeout_s)) from None
+
+    def stay(self) -> None:
+        """Stay in the room though Emma is gone, for she may return; forget what was half heard."""
+        self._stays = True
+        self._ear = _Ear()
+
+    async def wait_until_over(self, *, timeout_s: float) -> bool:
+        """Wait until Emma ends the lesson: she leaves, or closes the room. False: she does not."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._over.wait()
+        return self._over.is_set()
 
     async def say(self, text: str) -> Said:
         """Say one sentence; returns when its last sound has left the microphone.
@@ -287,8 +303,14 @@ class Student:
         segment = ear.segments.setdefault(
             attributes.get("lk.segment_id", reader.info.stream_id), _Segment()
         )
-        async for chunk in reader:
-            segment.text += chunk
+        try:
+            async for chunk in reader:
+                segment.text += chunk
+        except rtc.StreamError:
+            # It ended with who was killed. What is forgotten may stay unfinished.
+            if ear is self._ear:
+                raise
+            return
         segment.finished = True
 
     def _on_transcription(self, reader: rtc.TextStreamReader, identity: str) -> None:
@@ -307,6 +329,7 @@ class Student:
 
     def _on_participant(self, participant: rtc.RemoteParticipant) -> None:
         if participant.kind == rtc.ParticipantKind.PARTICIPANT_KIND_AGENT:
+            self._stays = self._stays and self._agent_identity == participant.identity
             self._agent_identity = participant.identity
             self._agent_state = participant.attributes.get("lk.agent.state", "")
 
@@ -315,11 +338,15 @@ class Student:
             self._agent_state = participant.attributes.get("lk.agent.state", "")
 
     def _on_participant_left(self, participant: rtc.RemoteParticipant) -> None:
-        if participant.identity == self._agent_identity:
-            self._left = "Emma left the room before the lesson was over."
+        if participant.identity == self._agent_identity and not self._stays:
+            self._end("Emma left the room before the lesson was over.")
 
     def _on_disconnected(self, _reason: object) -> None:
-        self._left = "The student lost the connection to the LiveKit room."
+        self._end("The student lost the connection to the LiveKit room.")
+
+    def _end(self, why: str) -> None:
+        self._left = why
+        self._over.set()
 
     def _what_is_missing(self, waited_s: float) -> str:
         if self._agent_identity is None:
@@ -337,7 +364,7 @@ class Student:
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._left = f"The student's audio failed ({type(error).__name__})."
+            self._end(f"The student's audio failed ({type(error).__name__}).")
 
 
 def _is_loud(samples: npt.NDArray[np.int16]) -> bool:

@@ -31,6 +31,8 @@ SNIPPETS = [body for language, body in FENCES if language == "python"]
 # Run by another test or by what runs the tests; the file must name the command.
 ELSEWHERE = {
     "make demo": "tests/e2e/test_demo_command.py",
+    "make demo LESSON=short": "tests/e2e/test_short_lesson.py",
+    "make demo RESUME=1": "tests/e2e/test_short_lesson.py",
     "make demo-crash": "tests/e2e/test_crash.py",
     "make test": ".ci/run",
 }
