@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from livekit.plugins.convex import JournalLockedError, OutboxError, Recovery
+from livekit.plugins.convex.beside import path_beside
 from livekit.plugins.convex.errors import FunctionError, TransportError
 from livekit.plugins.convex.journal import Journal
 from livekit.plugins.convex.set_aside import SetAside
@@ -169,6 +170,9 @@ async def test_an_erased_students_record_is_gone(
     dead: DeadFile, replacing: Replacing, outboxes: Outboxes
 ) -> None:
     replacing.refuse = lambda record: thrown("erased")
+    path_beside(
+        outboxes.directory, subject="student:k57", deployment="", suffix=".profile"
+    ).write_text("private words")
     with dead.take() as taken:
         assert [(await taken.retry(replacing, seq)).outcome for seq in (1, 2)] == ["erased"] * 2
     assert outboxes.names() == []

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .beside import erase_beside
 from .errors import ConvexClientError, FunctionError, JournalLockedError, OutboxError
 from .journal import DAMAGED_SUFFIX, DEAD_SUFFIX, SUFFIX, Header, Journal, read_header
 from .limits import ERASED
@@ -29,14 +30,16 @@ class ErasedHere:
         deleted: runs of which nothing is left here.
         held: runs that live, or that somebody is just delivering: whoever holds them deletes them
             when Convex answers their next records.
+        beside: files that the app kept beside the journals (beside.py); they are gone.
     """
 
     deleted: int = 0
     held: int = 0
+    beside: int = 0
 
 
 def erase_journals(directory: Path | str, *, student_id: str, deployment: str) -> ErasedHere:
-    """Delete a student's journals that nobody holds, and what was kept of others.
+    """Delete a student's journals that nobody holds, and what was kept of others and beside them.
 
     Blocks for as long as the disk does: for a command line. Repeatable.
 
@@ -47,7 +50,8 @@ def erase_journals(directory: Path | str, *, student_id: str, deployment: str) -
     Raises:
         OSError: the disk refused; what was not deleted is as it was.
     """
-    report = ErasedHere()
+    # As `SessionIdentity.subject` has it.
+    report = ErasedHere(beside=erase_beside(directory, subject=f"student:{student_id}"))
 
     def theirs(header: Header | None) -> bool:
         return (
@@ -98,6 +102,7 @@ async def ask_about_kept(
         except FunctionError as error:
             if error.code == ERASED and _remove(path):
                 deleted += 1
+                erase_beside(directory, subject=header.subject)
                 about = {"run_id": header.run_id, "session_key": header.session_key}
                 logger.warning("outbox.journal_erased", extra={"path": path.name, **about})
         except ConvexClientError:

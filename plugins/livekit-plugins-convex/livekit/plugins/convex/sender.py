@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from .beside import erase_beside
 from .encoding import encode
 from .errors import ConvexClientError, FunctionError, RequestTimeoutError
 from .journal import Confirmed, Journal
@@ -286,6 +287,7 @@ class Sender:
             OSError: the disk refused; the journal will be sent again, and go then.
         """
         about = self.about()
+        erase_beside(self.journal.path.parent, subject=self.journal.header.subject)
         if self._outbox is not None:
             self._outbox.erase()
         self.journal.erase()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from .beside import erase_beside
 from .errors import (
     ConvexClientError,
     EncodingError,
@@ -144,6 +145,8 @@ class SetAside:
             tried, limit = await self._send(client, seq, mended)
             if tried.outcome in ("taken", "erased"):
                 self._remove(seq)
+            if tried.outcome == "erased":
+                erase_beside(self.path.parent, subject=self.header.subject)
             shorter = _cut(mended, tried, limit) if truncate and len(cut) < MAX_CUTS else None
             if shorter is None or tried.field is None:
                 return replace(tried, cut=tuple(dict.fromkeys(cut)))
