@@ -174,11 +174,17 @@ class Parts:
     @classmethod
     @asynccontextmanager
     async def follow(cls, client: AsyncConvexClient, session_key: str) -> AsyncIterator[Self]:
-        """Subscribe to `sessions:resumable` until the end of the block."""
+        """Subscribe to `sessions:resumable` until the end of the block.
+
+        Raises:
+            ConvexClientError: at the end, if the subscription was refused.
+        """
         parts = cls()
         task = asyncio.create_task(parts._follow(client, session_key))
         try:
             yield parts
+            if task.done():
+                task.result()
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

@@ -41,7 +41,13 @@ def test_a_click_is_no_speech() -> None:
 class Client:
     """Plays the tutor's side."""
 
-    def __init__(self, *, late_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        late_s: float = 0.0,
+        hears: str = "Please tell me what is in my student profile.",
+    ) -> None:
+        self.hears = hears
         self.received: list[dict[str, Any]] = []
         self.changed = asyncio.Event()
         self.conversation = Conversation(self._take, self._hear, Voice(EMMA_VOICE), late_s)
@@ -51,7 +57,7 @@ class Client:
         self.changed.set()
 
     async def _hear(self, _audio: bytes) -> str:
-        return "Please tell me what is in my student profile."
+        return self.hears
 
     async def until(self, kind: str, *, times: int = 1) -> dict[str, Any]:
         async with asyncio.timeout(5):
@@ -94,6 +100,25 @@ async def test_a_tool_is_called_and_its_answer_is_put_into_words() -> None:
     await client.conversation.receive({"type": "response.create"})
     said = await client.until("response.output_audio_transcript.delta")
     assert said["delta"] == "Your name is Ana and your level is A2."
+
+
+async def test_the_script_is_told_which_tool_has_answered() -> None:
+    client = Client(hears="Please speak slower.")
+    tools = [{"type": "function", "name": "set_preference"}]
+    await client.conversation.receive({"type": "session.update", "session": {"tools": tools}})
+    await client.speak()
+    await client.conversation.receive({"type": "response.create"})
+    call = (await client.until("response.output_item.done"))["item"]
+    output = {
+        "id": "output_1",
+        "type": "function_call_output",
+        "call_id": call["call_id"],
+        "output": '{"speech_rate": 0.85}',
+    }
+    await client.conversation.receive({"type": "conversation.item.create", "item": output})
+    await client.conversation.receive({"type": "response.create"})
+    said = await client.until("response.output_audio_transcript.delta")
+    assert said["delta"].startswith("I speak more slowly now.")
 
 
 async def test_a_late_transcript_comes_after_the_answer() -> None:
