@@ -19,7 +19,7 @@ from livekit.plugins.convex.errors import FunctionError
 from livekit.plugins.convex.journal import FORMAT, Header, Journal
 from livekit.plugins.convex.limits import RECORD_VERSION
 from livekit.plugins.convex.outbox import Outbox, numbered_line
-from livekit.plugins.convex.records import MessageRecord, Record, RunEndedRecord
+from livekit.plugins.convex.records import AT_ONCE_S, MessageRecord, Record, RunEndedRecord
 from livekit.plugins.convex.recovery import Recovery
 from livekit.plugins.convex.testing import FakeConvex
 
@@ -244,8 +244,8 @@ class LiveRun:
         self.outbox.append(RunEndedRecord(created_at=NOW, reason="done"))
 
     async def after(self, seconds: float) -> None:
-        """Let the time pass, and everything that waits for it run."""
-        await self.clock.advance(seconds)
+        """Let the time pass, but long enough for what leaves at once, and all that waits for it."""
+        await self.clock.advance(max(seconds, AT_ONCE_S))
 
     async def aclose(self) -> None:
         for delivery in self.started:

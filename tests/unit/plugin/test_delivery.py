@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from livekit.plugins.convex.limits import MAX_BATCH_RECORDS
-from livekit.plugins.convex.records import ToolCallRecord, TranscriptRecord
+from livekit.plugins.convex.records import AT_ONCE_S, ToolCallRecord, TranscriptRecord
 from tests.support.logged import logged
 
 if TYPE_CHECKING:
@@ -24,6 +24,16 @@ async def test_a_message_leaves_at_once(live: LiveRun) -> None:
 
     assert live.convex.item_ids() == ["item_0"]
     assert live.delivery.pending == 0
+
+
+async def test_a_message_lets_what_follows_it_go_first(live: LiveRun) -> None:
+    """That is the request to the model: the student waits for its answer, and for nothing here."""
+    live.say("item_0")
+    await live.clock.advance(AT_ONCE_S / 2)
+    assert live.convex.batches == []
+    live.say("item_1")
+    await live.clock.advance(AT_ONCE_S / 2)
+    assert live.convex.batches == [[0, 1]]
 
 
 async def test_a_tool_call_waits_for_company_but_not_for_ever(live: LiveRun) -> None:

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from livekit.agents.voice.events import ErrorEvent
 
 # How long a record may wait for company before it is sent on its own.
-AT_ONCE_S = 0.0
+# What follows a message in the same moment is the request to the model for its answer, and that goes
+# first: to encode and send a batch takes 1 ms of the loop.
+AT_ONCE_S = 0.01
 # A final transcript is soon followed by the message that absorbs it.
 SOON_S = 2.0
 WITH_THE_NEXT_S = 15.0
@@ -132,8 +134,9 @@ class MessageRecord(Record, tag="message", frozen=True, kw_only=True):
             role=item.role,
             text=(item.text_content if item.role == "user" else _answer_in(item)) or "",
             interrupted=item.interrupted,
-            language=language,
-            transcript_confidence=item.transcript_confidence,
+            # "" and 0 are what LiveKit has where the recogniser does not tell.
+            language=language or None,
+            transcript_confidence=item.transcript_confidence or None,
             started_speaking_at=_shifted(said.get("started_speaking_at"), shift_s),
             stopped_speaking_at=_shifted(said.get("stopped_speaking_at"), shift_s),
             metrics=_turn_metrics(said) if said else None,
