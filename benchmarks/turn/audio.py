@@ -19,7 +19,7 @@ from rich.table import Table
 
 from emma_agent.demo.exchange import Exchange, Heard, Said
 from emma_agent.demo.plan import Plan
-from emma_agent.demo.rows import LiveLesson
+from emma_agent.demo.rows import LiveLesson, MessageRow
 from emma_agent.demo.screen import Screen
 from emma_agent.demo.stage import SENTENCES, on_stage, rows_and_ticket, unless_one_ends
 
@@ -60,23 +60,20 @@ class Answer:
         return self.e2e - sum(part or 0.0 for part in (self.end_of_turn, self.model, self.voice))
 
 
-def answers_in(
-    rows: Sequence[Mapping[str, Any]], exchanges: Sequence[Exchange] = ()
-) -> list[Answer]:
-    """The answers among the rows of `messages:list`.
+def answers_in(rows: Sequence[MessageRow], exchanges: Sequence[Exchange] = ()) -> list[Answer]:
+    """The answers among the rows of a lesson, in order.
 
     Args:
-        rows: in order.
         exchanges: what the student said and heard.
     """
     heard = list(_heard(exchanges))
     found: list[Answer] = []
-    said: Mapping[str, Any] | None = None
+    said: Mapping[str, float] | None = None
     for row in rows:
-        if row["role"] == "user":
-            said = row.get("metrics") or {}
+        if row.role == "user":
+            said = row.metrics or {}
         elif said is not None:
-            answer = row.get("metrics") or {}
+            answer = row.metrics or {}
             found.append(
                 Answer(
                     e2e=answer.get("e2eLatencyMs"),
@@ -147,11 +144,7 @@ async def _hold(kind: Kind, directory: Path) -> list[Answer]:
 
         exchanges = await unless_one_ends(attend(), services.needed)
         await live.until(_over, timeout_s=_END_S)
-        page = {"numItems": 100, "cursor": None}
-        listed: Any = await client.query(
-            "messages:list", {"sessionKey": ticket.room, "paginationOpts": page}
-        )
-        return answers_in(listed["page"], exchanges)
+        return answers_in(live.messages, exchanges)
 
 
 def _over(live: LiveLesson) -> bool:

@@ -41,6 +41,8 @@ class MessageRow:
     provisional: bool
     created_at: _Instant
     stored_at: _Instant
+    metrics: dict[str, float] | None = field(default=None, hash=False)
+    """Latencies of the turn in milliseconds, by their names in Convex (docs/latency.md)."""
 
 
 @dataclass(frozen=True, slots=True, config=_WIRE)

@@ -65,6 +65,17 @@ def test_convex_holds_what_was_said_and_heard_once_and_in_order(lesson: Lesson) 
     assert len({row.item_id for row in outcome.rows}) == 5
 
 
+def test_each_answer_says_how_long_the_student_waited_and_for_what(lesson: Lesson) -> None:
+    greeting, *turns = lesson.outcome.rows
+
+    assert "e2eLatencyMs" not in (greeting.metrics or {})
+    for said, answer in zip(turns[::2], turns[1::2], strict=True):
+        assert {"endOfTurnDelayMs", "transcriptionDelayMs"} <= set(said.metrics or {})
+        assert answer.metrics is not None
+        assert {"llmTtftMs", "ttsTtfbMs", "playbackLatencyMs"} <= set(answer.metrics)
+        assert answer.metrics["e2eLatencyMs"] > 0
+
+
 def test_the_rows_hold_the_words(lesson: Lesson) -> None:
     """The same as the verdict, said once more without its code."""
     greeting, first, answer, second, profile = [set(words(r.text)) for r in lesson.outcome.rows]

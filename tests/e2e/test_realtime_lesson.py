@@ -82,6 +82,14 @@ def test_what_is_written_down_late_is_where_it_was_said(lesson: Lesson) -> None:
     assert [row.role for row in lesson.rows] == ["assistant", "user"] * 2 + ["assistant"]
 
 
+def test_each_answer_says_how_long_the_student_waited(lesson: Lesson) -> None:
+    greeting, _, first, _, second = lesson.rows
+    assert "e2eLatencyMs" not in (greeting.metrics or {})
+    for answer in (first, second):
+        assert answer.metrics is not None
+        assert answer.metrics["e2eLatencyMs"] > 0
+
+
 def test_the_words_came_after_the_answers(lesson: Lesson) -> None:
     """Else this shows nothing."""
     assert lesson.arrived.index("user") > 1

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from rich.console import Console
@@ -16,6 +16,7 @@ from benchmarks.turn.__main__ import main, table_of_targets, targets
 from benchmarks.turn.audio import Answer, answers_in, table_of
 from benchmarks.turn.paired import Pair, paired
 from emma_agent.demo.exchange import Exchange, Heard, Said
+from emma_agent.demo.rows import MessageRow
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,8 +54,8 @@ def test_both_sides_have_the_same_turns_and_starts(tmp_path: Path) -> None:
     unmet = {one["what"] for one in found["targets"] if not one["met"]}
     assert {"pairs of turns", "pairs of starts"} <= unmet
 
-    rows = [line.split("│")[1].strip() for line in ended.stdout.splitlines() if "│" in line]
-    assert {"all", "no tool", "bare, all of it", "Emma's share", "pairs of turns"} <= set(rows)
+    shown = [line.split("│")[1].strip() for line in ended.stdout.splitlines() if "│" in line]
+    assert {"all", "no tool", "bare, all of it", "Emma's share", "pairs of turns"} <= set(shown)
     assert "lesson 2 of 2" in ended.stderr
     assert "lesson 2 of 2" not in ended.stdout
 
@@ -100,18 +101,28 @@ def test_of_nothing_nothing_is_measured(option: str, capsys: pytest.CaptureFixtu
     assert "at least one of each" in capsys.readouterr().err
 
 
+def row(role: Literal["user", "assistant"], **metrics: float) -> MessageRow:
+    return MessageRow(
+        item_id="i",
+        role=role,
+        text="",
+        interrupted=False,
+        provisional=False,
+        created_at=0.0,
+        stored_at=0.0,
+        metrics=metrics or None,
+    )
+
+
 def test_what_was_recorded_of_an_answer_is_split_into_its_parts() -> None:
-    rows: list[dict[str, Any]] = [
-        {"role": "assistant", "metrics": {"llmTtftMs": 1.0}},
-        {"role": "user", "metrics": {"endOfTurnDelayMs": 900.0, "transcriptionDelayMs": 700.0}},
-        {
-            "role": "assistant",
-            "metrics": {"e2eLatencyMs": 1_000.0, "llmTtftMs": 50.0, "ttsTtfbMs": 20.0},
-        },
-        {"role": "user"},
-        {"role": "assistant", "metrics": {"e2eLatencyMs": 1_200.0}},
+    rows = [
+        row("assistant", llmTtftMs=1.0),
+        row("user", endOfTurnDelayMs=900.0, transcriptionDelayMs=700.0),
+        row("assistant", e2eLatencyMs=1_000.0, llmTtftMs=50.0, ttsTtfbMs=20.0),
+        row("user"),
+        row("assistant", e2eLatencyMs=1_200.0),
         # Nobody had said anything.
-        {"role": "assistant", "metrics": {}},
+        row("assistant"),
     ]
     exchanges: list[Exchange] = [
         Heard("Hello", 0, 1),
