@@ -10,7 +10,7 @@ from livekit.plugins import openai
 from emma_agent.listening import Tuning
 from emma_agent.settings import Endpoint, Settings, TurnDetection
 
-__all__ = ["Speech", "base_url", "text_model"]
+__all__ = ["Speech", "base_url", "tells_logprobs", "text_model"]
 
 
 @runtime_checkable
@@ -53,3 +53,9 @@ def base_url(endpoint: Endpoint) -> str:
     have a key of its own for OpenAI itself.
     """
     return endpoint.base_url or "https://api.openai.com/v1"
+
+
+def tells_logprobs(transcriber: str) -> bool:
+    """Whether OpenAI's model of that name says how probable each token was, if it is asked to."""
+    named = ("gpt-4o-transcribe", "gpt-4o-mini-transcribe")
+    return transcriber.startswith(named) and "diarize" not in transcriber

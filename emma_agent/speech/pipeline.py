@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
+from livekit import rtc
 from livekit.agents import (
     NOT_GIVEN,
+    APIConnectionError,
     APIConnectOptions,
     APIError,
     APIStatusError,
     APITimeoutError,
+    LanguageCode,
     NotGivenOr,
     stt,
     tts,
@@ -19,12 +23,17 @@ from livekit.agents import (
 )
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS
 from livekit.plugins import openai
+
+# Which hint of a language a model takes; the plugin has no public way to ask.
+from livekit.plugins.openai.stt import _transcription as hints_for
 from livekit.plugins.openai.tts import ChunkedStream
+from openai import APIStatusError as Refusal, APITimeoutError as Silence, Timeout, omit
+from openai.types.audio import Transcription, TranscriptionVerbose
 
 from emma_agent.listening import Tuning, is_hesitation, primary_subtag
 from emma_agent.logs import get_logger
 from emma_agent.settings import Settings, TurnDetection
-from emma_agent.speech.models import base_url, text_model
+from emma_agent.speech.models import base_url, tells_logprobs, text_model
 
 __all__ = ["Ears", "PipelineSpeech", "Voice"]
 
@@ -36,7 +45,7 @@ _FASTEST = 4.0
 
 # What the plugin itself waits for one answer is 30 s.
 _HEARD_WITHIN_S: Final = 10.0
-# What a server says to a voice that it does not have.
+# What a server says to a voice that it does not have, and to what it does not know.
 _REFUSED: Final = frozenset({400, 404, 422})
 
 
@@ -46,9 +55,15 @@ class Ears(openai.STT):
     So a lone "um" ends no turn and takes no turn from Emma: she waits, or goes on. No transcript
     of it is recorded. An utterance that the server fails to write down is lost, with LiveKit's
     `error` event; LiveKit alone would hear nothing more for the rest of the lesson.
+
+    It asks for what LiveKit's plugin leaves out: how sure the model is of what it wrote.
     """
 
     lesson_language: str | None = None
+
+    def __init__(self, *, model: str, **options: Any) -> None:
+        super().__init__(model=model, **options)
+        self._tells_logprobs = tells_logprobs(model)
 
     async def recognize(
         self,
@@ -70,16 +85,73 @@ class Ears(openai.STT):
         language: NotGivenOr[str | list[str]] = NOT_GIVEN,
         conn_options: APIConnectOptions,
     ) -> stt.SpeechEvent:
+        audio = rtc.combine_audio_frames(buffer).to_wav_bytes()
         try:
             async with asyncio.timeout(_HEARD_WITHIN_S):
-                event = await super()._recognize_impl(
-                    buffer, language=language, conn_options=conn_options
-                )
-        except TimeoutError:
+                answer = await self._write_down(audio, connect_within_s=conn_options.timeout)
+        except (TimeoutError, Silence):
             raise APITimeoutError from None
-        if event.alternatives and is_hesitation(event.alternatives[0].text, self.lesson_language):
-            event.alternatives = []
-        return event
+        except Refusal as error:
+            raise APIStatusError(
+                error.message, status_code=error.status_code, request_id=error.request_id
+            ) from None
+        except Exception as error:
+            raise APIConnectionError from error
+        heard = stt.SpeechEvent(type=stt.SpeechEventType.FINAL_TRANSCRIPT)
+        if not is_hesitation(answer.text or "", self.lesson_language):
+            asked_for = next(iter(self._opts.languages), "")
+            heard.alternatives = [
+                stt.SpeechData(
+                    text=answer.text,
+                    language=LanguageCode(_language_of(answer) or asked_for),
+                    # 0 is what LiveKit has where a model does not tell.
+                    confidence=_confidence_of(answer) or 0.0,
+                )
+            ]
+        return heard
+
+    async def _write_down(
+        self, audio: bytes, *, connect_within_s: float
+    ) -> Transcription | TranscriptionVerbose:
+        hints = hints_for(self._opts)
+        try:
+            answer = await self._client.audio.transcriptions.create(
+                file=("speech.wav", audio, "audio/wav"),
+                model=self._opts.model,
+                language=hints.language or omit,
+                languages=hints.languages or omit,
+                # Of the others, some know no other format.
+                response_format="verbose_json" if self._opts.model == "whisper-1" else "json",
+                include=["logprobs"] if self._tells_logprobs else omit,
+                timeout=Timeout(_HEARD_WITHIN_S, connect=connect_within_s),
+            )
+        except Refusal as error:
+            if error.status_code not in _REFUSED or not self._tells_logprobs:
+                raise
+            # Another server under the name of a model that tells.
+            self._tells_logprobs = False
+            return await self._write_down(audio, connect_within_s=connect_within_s)
+        assert isinstance(answer, Transcription | TranscriptionVerbose)
+        return answer
+
+
+def _language_of(answer: Transcription | TranscriptionVerbose) -> str | None:
+    """The language that the model heard, as it calls it; the main one of several."""
+    languages = getattr(answer, "languages", None)
+    return languages[0].code if languages else getattr(answer, "language", None)
+
+
+def _confidence_of(answer: Transcription | TranscriptionVerbose) -> float | None:
+    """From 0 to 1, the geometric mean of the tokens' probabilities; None where it is not told."""
+    if isinstance(answer, TranscriptionVerbose):
+        # Of each segment the mean of its tokens.
+        told = [(each.avg_logprob, len(each.tokens or ()) or 1) for each in answer.segments or ()]
+    else:
+        told = [(each.logprob, 1) for each in answer.logprobs or () if each.logprob is not None]
+    tokens = sum(count for _, count in told)
+    return (
+        math.exp(min(0.0, sum(mean * count for mean, count in told) / tokens)) if tokens else None
+    )
 
 
 class Voice(openai.TTS):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Final, Self
 
 from livekit.agents import NOT_GIVEN, AgentSession, NotGiven
@@ -20,7 +21,7 @@ from openai.types.realtime.realtime_audio_input_turn_detection import ServerVad
 from emma_agent.listening import Tuning, pause_for, primary_subtag
 from emma_agent.logs import get_logger
 from emma_agent.settings import Settings, TurnDetection
-from emma_agent.speech.models import base_url, text_model
+from emma_agent.speech.models import base_url, tells_logprobs, text_model
 
 __all__ = ["RealtimeSpeech", "WritingModel", "until_written"]
 
@@ -48,6 +49,7 @@ class WritingModel(openai.realtime.RealtimeModel):
             turn_detection=_segments(Tuning()),
             **options,
         )
+        self._tells_logprobs = tells_logprobs(transcribed_by)
         self._unwritten: set[str] = set()
         self._all_written = asyncio.Event()
         self._all_written.set()
@@ -55,6 +57,8 @@ class WritingModel(openai.realtime.RealtimeModel):
     def session(self, *, turn_detection_disabled: bool = False) -> openai.realtime.RealtimeSession:
         session = super().session(turn_detection_disabled=turn_detection_disabled)
         session.on("openai_server_event_received", self._follow)
+        if self._tells_logprobs:
+            session.on("openai_server_event_received", partial(_ask_how_sure, session))
         return session
 
     async def written_down(self, *, timeout_s: float) -> bool:
@@ -79,6 +83,13 @@ class WritingModel(openai.realtime.RealtimeModel):
         else:
             # After LiveKit has made a message of it: that happens before the loop goes on.
             self._all_written.set()
+
+
+def _ask_how_sure(session: openai.realtime.RealtimeSession, event: dict[str, Any]) -> None:
+    """Of each new connection; LiveKit has no setting for it, and takes what is not told for sure."""
+    if event.get("type") == "session.created":
+        wanted = {"type": "realtime", "include": ["item.input_audio_transcription.logprobs"]}
+        session.send_event({"type": "session.update", "session": wanted})
 
 
 async def until_written(agent_session: AgentSession[Any]) -> None:

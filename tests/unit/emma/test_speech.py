@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +17,6 @@ from livekit.agents import (
     AgentSession,
     APIConnectOptions,
     APIStatusError,
-    LanguageCode,
     inference,
     stt,
     utils,
@@ -88,21 +88,61 @@ def test_a_rate_that_the_voice_refuses_is_brought_into_its_range(
     assert told(models.tts).speed == told_rate
 
 
-@pytest.mark.parametrize(("heard", "taken"), [("Um…", []), ("Um, yes.", ["Um, yes."])])
-async def test_a_hesitation_is_taken_for_silence(
-    heard: str, taken: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def recognize(*_: object, **__: object) -> stt.SpeechEvent:
-        return stt.SpeechEvent(
-            type=stt.SpeechEventType.FINAL_TRANSCRIPT,
-            alternatives=[stt.SpeechData(language=LanguageCode("en"), text=heard)],
-        )
+class Ear:
+    """A server that writes down what it is told to; a status refuses, None is silence."""
 
-    monkeypatch.setattr(openai.STT, "_recognize_impl", recognize)
-    models = speech()
-    models.tune(Tuning(language="en-GB"))
-    silence = rtc.AudioFrame(bytes(4800), 24_000, 1, 2400)
-    event = await models.stt.recognize(silence)
+    def __init__(self, *answers: dict[str, Any] | int | None) -> None:
+        self.asked: list[dict[str, str]] = []
+        self._answers = [*answers]
+
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[str]:
+        app = web.Application()
+        app.router.add_post("/v1/audio/transcriptions", self._write_down)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        try:
+            yield f"http://{host}:{port}/v1"
+        finally:
+            await runner.cleanup()
+
+    async def _write_down(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        self.asked.append({name: text for name, text in form.items() if isinstance(text, str)})
+        answer = self._answers.pop(0)
+        if answer is None:
+            await asyncio.Event().wait()
+        if isinstance(answer, int):
+            return web.json_response({"error": {"message": "no"}}, status=answer)
+        return web.json_response(answer)
+
+
+async def heard(
+    ear: Ear,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    model: str = "gpt-4o-mini-transcribe",
+    tuning: Tuning | None = None,
+    times: int = 1,
+) -> list[stt.SpeechEvent]:
+    """What is heard of `times` moments of speech."""
+    monkeypatch.setenv("EMMA_STT_MODEL", model)
+    async with ear.serve() as url:
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        models = speech()
+        models.tune(tuning or Tuning(language="en-GB"))
+        options = APIConnectOptions(max_retry=0)
+        sound = rtc.AudioFrame(bytes(4800), 24_000, 1, 2400)
+        return [await models.stt.recognize(sound, conn_options=options) for _ in range(times)]
+
+
+@pytest.mark.parametrize(("said", "taken"), [("Um…", []), ("", []), ("Um, yes.", ["Um, yes."])])
+async def test_a_hesitation_is_taken_for_silence(
+    said: str, taken: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [event] = await heard(Ear({"text": said}), monkeypatch)
     assert [alternative.text for alternative in event.alternatives] == taken
 
 
@@ -110,21 +150,98 @@ async def test_a_hesitation_is_taken_for_silence(
 async def test_an_utterance_that_cannot_be_written_down_ends_no_hearing(
     trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def recognize(*_: object, **__: object) -> stt.SpeechEvent:
-        if trouble == "refused":
-            raise APIStatusError("…", status_code=500)
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    monkeypatch.setattr(openai.STT, "_recognize_impl", recognize)
-    monkeypatch.setattr(pipeline_module, "_HEARD_WITHIN_S", 0.0)
-    ears = speech().stt
-    errors: list[stt.STTError] = []
-    ears.on("error", errors.append)
-    options = APIConnectOptions(max_retry=1, retry_interval=0.0)
-    event = await ears.recognize(rtc.AudioFrame(bytes(4800), 24_000, 1, 2400), conn_options=options)
+    if trouble == "silent":
+        monkeypatch.setattr(pipeline_module, "_HEARD_WITHIN_S", 0.1)
+    ear = Ear(*[500 if trouble == "refused" else None] * 2)
+    async with ear.serve() as url:
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        ears = speech().stt
+        errors: list[stt.STTError] = []
+        ears.on("error", errors.append)
+        options = APIConnectOptions(max_retry=1, retry_interval=0.0)
+        sound = rtc.AudioFrame(bytes(4800), 24_000, 1, 2400)
+        event = await ears.recognize(sound, conn_options=options)
     assert event.alternatives == []
     assert [error.recoverable for error in errors] == [True, False]
+
+
+HALVES = [{"token": "I", "logprob": math.log(0.9)}, {"token": " goed", "logprob": math.log(0.4)}]
+SEGMENTS = [
+    {"avg_logprob": math.log(0.9), "tokens": [1]},
+    {"avg_logprob": math.log(0.4), "tokens": [2]},
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "answer", "confidence"),
+    [
+        (
+            "gpt-4o-mini-transcribe",
+            {"response_format": "json", "include[]": "logprobs"},
+            {"text": "I goed", "logprobs": HALVES},
+            0.6,
+        ),
+        (
+            "whisper-1",
+            {"response_format": "verbose_json"},
+            {"text": "I goed", "duration": 1.0, "language": "english", "segments": SEGMENTS},
+            0.6,
+        ),
+        (
+            "whisper-1",
+            {"response_format": "verbose_json"},
+            {"text": "I goed", "duration": 1.0},
+            0.0,
+        ),
+        ("gpt-4o-transcribe-diarize", {"response_format": "json"}, {"text": "I goed"}, 0.0),
+        ("large-v3", {"response_format": "json"}, {"text": "I goed"}, 0.0),
+    ],
+)
+async def test_how_sure_the_model_is_of_what_it_wrote_is_heard_too(
+    model: str,
+    asked: dict[str, str],
+    answer: dict[str, Any],
+    confidence: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A model may have written what the student meant, and not what they said."""
+    ear = Ear(answer)
+    [event] = await heard(ear, monkeypatch, model=model)
+    [said] = event.alternatives
+    assert said.text == "I goed"
+    assert said.confidence == pytest.approx(confidence)
+    assert ear.asked == [{"model": model, **asked}]
+
+
+async def test_a_server_that_cannot_say_how_sure_it_is_is_asked_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ear = Ear(400, {"text": "I goed"}, {"text": "home"})
+    events = await heard(ear, monkeypatch, times=2)
+    assert [event.alternatives[0].text for event in events] == ["I goed", "home"]
+    assert ["include[]" in asked for asked in ear.asked] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("model", "tuning", "answer", "language"),
+    [
+        ("whisper-1", Tuning(), {"text": "Hola", "language": "spanish", "duration": 1.0}, "es"),
+        ("gpt-transcribe", Tuning(), {"text": "Hola", "languages": [{"code": "es"}]}, "es"),
+        ("large-v3", Tuning(), {"text": "Hola", "language": "es"}, "es"),
+        ("large-v3", Tuning(), {"text": "Hola"}, ""),
+        ("large-v3", Tuning(language="en-GB", one_language=True), {"text": "Hello"}, "en"),
+        ("gpt-transcribe", Tuning(language="en-GB", one_language=True), {"text": "Hello"}, "en"),
+    ],
+)
+async def test_each_utterance_has_the_language_that_it_was_heard_in(
+    model: str,
+    tuning: Tuning,
+    answer: dict[str, Any],
+    language: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    [event] = await heard(Ear(answer), monkeypatch, model=model, tuning=tuning)
+    assert event.alternatives[0].language == language
 
 
 class OneVoice:
@@ -312,6 +429,31 @@ def test_no_audio_goes_to_livekits_cloud(
         assert detector.model == "turn-detector-v1-mini"
     for model in (speech.stt, speech.llm, speech.tts):
         assert not type(model).__module__.startswith("livekit.agents.inference")
+
+
+@pytest.mark.parametrize(
+    ("transcriber", "asked"), [("gpt-4o-mini-transcribe", 1), ("whisper-1", 0)]
+)
+async def test_in_realtime_the_server_is_asked_how_sure_it_is_of_what_it_wrote(
+    monkeypatch: pytest.MonkeyPatch, transcriber: str, asked: int
+) -> None:
+    """Of each connection; LiveKit would write that it is quite sure."""
+    monkeypatch.setenv("EMMA_SPEECH", "realtime")
+    monkeypatch.setenv("EMMA_STT_MODEL", transcriber)
+    models = build_speech(Settings.load())
+    assert isinstance(models, RealtimeSpeech)
+    sent: list[Any] = []
+    async with utils.http_context.open():
+        session = models.llm.session()
+        monkeypatch.setattr(session, "send_event", sent.append)
+        try:
+            for _ in range(2):
+                session.emit("openai_server_event_received", {"type": "session.created"})
+                session.emit("openai_server_event_received", {"type": "session.updated"})
+        finally:
+            await session.aclose()
+    include = [event["session"]["include"] for event in sent]
+    assert include == [["item.input_audio_transcription.logprobs"]] * 2 * asked
 
 
 COMMITTED = "input_audio_buffer.committed"

@@ -537,6 +537,15 @@ def test_a_message_is_made_from_livekits_item() -> None:
     )
 
 
+def test_what_a_recogniser_does_not_tell_is_left_out() -> None:
+    """LiveKit has "" and 0 there, which would be no language and no trust at all."""
+    item = ChatMessage(role="user", content=["Hello"], transcript_confidence=0.0)
+
+    record = MessageRecord.from_item(item, created_at=NOW, language="")
+
+    assert not {"language", "transcriptConfidence"} & set(wire(record))
+
+
 def test_a_tool_call_is_made_with_and_without_its_output() -> None:
     call = FunctionCall(call_id="c1", name="look_up", arguments='{"word":"go"}')
     output = FunctionCallOutput(call_id="c1", name="look_up", output="went", is_error=False)

@@ -352,7 +352,7 @@ class SessionRecorder:
                 created_at=self._clock.place(event.created_at),
                 text=event.transcript,
                 item_id=event.item_id,
-                language=event.language,
+                language=event.language or None,
                 speaker_id=event.speaker_id,
             )
         )
