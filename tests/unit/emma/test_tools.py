@@ -72,15 +72,6 @@ async def test_a_mistake_is_kept_with_the_message_that_has_it(lesson: LessonStat
     }
 
 
-async def test_what_one_tool_did_the_next_one_knows(lesson: LessonState) -> None:
-    noted, progress = await outputs_of(
-        lesson, use("note_correction", **MISTAKE), use("get_progress")
-    )
-    [correction] = json.loads(progress.output)["corrections"]
-    assert correction["correction_id"] == json.loads(noted.output)["correction_id"]
-    assert correction["target"] == "I went"
-
-
 async def test_a_mistake_that_is_then_said_right(lesson: LessonState) -> None:
     noted = await answer_to(lesson, "note_correction", **MISTAKE)
     pen = with_pen(lesson)
@@ -356,6 +347,76 @@ async def test_a_lesson_is_not_finished_because_somebody_says_so(lesson: LessonS
 
 
 # All of them
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "knows"),
+    [
+        (use("note_correction", **MISTAKE), "get_progress", {"corrections.0.target": "I went"}),
+        (use("introduce_word", word="change"), "get_progress", {"new_words": ["change"]}),
+        (use("rate_word", word="loaf", rating="good"), "get_progress", {"words_due": ["receipt"]}),
+        (use("next_slide"), "get_progress", {"slide": 1}),
+        (use("go_to_slide", number=3), "get_progress", {"slide": 3}),
+        (
+            use("record_answer", exercise_id="own", answer="a", result="right"),
+            "get_progress",
+            {"exercises": {"own": 1.0}},
+        ),
+        (
+            use("set_preference", speed="slower", native_language_help=True),
+            "get_student_profile",
+            {"preferences.speech_rate": 0.75, "preferences.native_language_help": True},
+        ),
+        (
+            use("set_preference", correction_style="at_the_end"),
+            "note_correction",
+            {"correct_it": "at the end"},
+        ),
+        (use("next_step"), "get_progress", {"part": "warm_up", "next_part": "presentation"}),
+        (use("finish_lesson"), "get_progress", {"finished": True}),
+    ],
+    ids=lambda value: value.name if isinstance(value, ToolRequest) else None,
+)
+async def test_what_one_tool_did_the_next_one_knows(
+    lesson: LessonState, first: ToolRequest, then: str, knows: dict[str, Any]
+) -> None:
+    if first.name == "finish_lesson":
+        lesson.enter_step("feedback")
+    outputs = await outputs_of(
+        lesson, first, use(then, **(MISTAKE if then == "note_correction" else {}))
+    )
+    assert [output.is_error for output in outputs] == [False, False]
+    answer = json.loads(outputs[-1].output)
+    for path, value in knows.items():
+        found = answer
+        for name in path.split("."):
+            found = found[int(name)] if name.isdigit() else found[name]
+        assert found == value, path
+
+
+@pytest.mark.parametrize(
+    ("request_of", "says"),
+    [
+        (use("note_correction", **{**MISTAKE, "said": " "}), "call the tool again with said"),
+        (use("note_correction", **{**MISTAKE, "target": "x" * 301}), "300 characters at most"),
+        (use("note_correction", **{**MISTAKE, "error_type": "grammar"}), "'word_order'"),
+        (use("note_correction", said="I goed"), "target"),
+        (use("record_answer", exercise_id="own", answer="", result="right"), "answer is empty"),
+        (use("record_answer", exercise_id="own", answer="a", result="fine"), "'partly'"),
+        (use("set_preference", correction_style="harsh"), "'at_the_end'"),
+        # LiveKit mends what is no JSON as far as it can.
+        (ToolRequest("introduce_word", "{word: "), "word is empty"),
+    ],
+    ids=lambda value: value.name if isinstance(value, ToolRequest) else None,
+)
+async def test_wrong_input_gets_a_sentence_that_a_model_can_act_on(
+    lesson: LessonState, request_of: ToolRequest, says: str
+) -> None:
+    pen = with_pen(lesson)
+    [output] = await outputs_of(lesson, request_of)
+    assert output.is_error
+    assert says in output.output
+    assert pen.written == []
 
 
 def schemas(lesson: LessonState) -> list[dict[str, Any]]:
