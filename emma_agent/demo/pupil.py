@@ -21,7 +21,7 @@ GOODBYE: Final = "Goodbye, Emma."
 # last of them from then on.
 _ANSWERS: Final[tuple[tuple[str, Sequence[str]], ...]] = (
     (r"goodbye", [GOODBYE]),
-    (r"how are you|how is your day|how was your", ["I am fine."]),
+    (r"how are you|how is your day|how was your", ["Today is a good day."]),
     (r"barato|with cheap|is cheap", ["I think it is cheap."]),
     (r"did you like", ["Yes, I liked it very much."]),
     (r"how much money", [MISTAKE, REPAIRED]),
