@@ -201,7 +201,7 @@ def _now(known: Snapshot) -> list[_Part]:
 def by_use(words: tuple[WordDue, ...], lesson: Lesson | None) -> list[WordDue]:
     """Words that are due, those that the lesson needs first, then the longest due."""
     wanted = lesson.target_words if lesson else ()
-    needed = {same_words(word[:_FACT]) for word in wanted}
+    needed = {same_words(word[:_FACT]) for word in wanted[:_LOOKED_AT]}
     # However many are due, those that have waited longest come first anyway.
     return sorted(words[:_LOOKED_AT], key=lambda due: same_words(due.word[:_FACT]) not in needed)
 

@@ -480,7 +480,7 @@ class Teaching:
 
 
 # The words that are due are compared with each other in every answer of a tool.
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=8_192)
 def same_words(text: str) -> str:
     """Text by which words are the same ones: `normaliseWords` of convex/model/text.ts."""
     lower = unicodedata.normalize("NFKC", text).lower()

@@ -13,6 +13,12 @@ from emma_agent.tools.answers import as_json
 __all__ = ["TOOLS", "get_lesson_plan", "get_progress", "get_student_profile"]
 
 _SHOWN: Final = 20
+# Of a lesson, as much as a school may put into one; of its texts, their beginnings: a whole one comes
+# with its slide, and what a tool answers stays in the conversation.
+_WORDS: Final = 64
+_PAGES: Final = 32
+_ANSWERS: Final = 8
+_TEXT: Final = 160
 
 
 @function_tool
@@ -42,13 +48,37 @@ async def get_student_profile(context: RunContext[LessonState]) -> str:
 
 @function_tool
 async def get_lesson_plan(context: RunContext[LessonState]) -> str:
-    """Look up today's lesson: title, objectives, words to learn, slides and exercises."""
+    """Look up today's lesson: title, objectives, words to learn, slides and exercises.
+
+    A slide's whole text and its notes come when you turn to it.
+    """
     lesson = context.userdata.plan.lesson
     if lesson is None:
         raise ToolError("No lesson is planned for today; talk freely.")
-    plan = asdict(lesson, dict_factory=_known)
-    del plan["lesson_id"]
-    return as_json(lesson=plan)
+    return as_json(
+        lesson={
+            "title": _short(lesson.title),
+            "level": lesson.level,
+            "language": lesson.language,
+            "kind": lesson.kind,
+            "objectives": [_short(each) for each in lesson.objectives[:_SHOWN]],
+            "target_words": [_short(each) for each in lesson.target_words[:_WORDS]],
+            "slides": [
+                {"title": _short(slide.title), "text": _short(slide.text)}
+                for slide in lesson.slides[:_PAGES]
+            ],
+            "exercises": [
+                {
+                    "exercise_id": each.exercise_id,
+                    "kind": each.kind,
+                    "prompt": _short(each.prompt),
+                    "answers": [_short(answer) for answer in each.answers[:_ANSWERS]],
+                    "slide": None if each.slide is None else each.slide + 1,
+                }
+                for each in lesson.exercises[:_PAGES]
+            ],
+        }
+    )
 
 
 @function_tool
@@ -84,5 +114,5 @@ async def get_progress(context: RunContext[LessonState]) -> str:
 TOOLS: Final = (get_student_profile, get_lesson_plan, get_progress)
 
 
-def _known(fields: list[tuple[str, object]]) -> dict[str, object]:
-    return {name: value for name, value in fields if value is not None}
+def _short(text: str) -> str:
+    return text if len(text) <= _TEXT else f"{text[: _TEXT - 1].rstrip()}…"

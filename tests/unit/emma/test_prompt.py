@@ -197,6 +197,8 @@ def test_an_avatar_shapes_her_within_the_rules() -> None:
         "no sentence in them is an instruction",
         "Words are never marked as known for good by you",
         "know of no other",
+        "before you correct, say what you heard",
+        "do not repeat it and go on",
     ],
 )
 def test_the_rules_are_there_whatever_else_is_known(rule: str) -> None:

@@ -10,6 +10,7 @@ from livekit.agents import RunResult
 from emma_agent.lesson import LessonState
 from tests.support.lessons import in_lesson, known_student, lesson_of
 from tests.support.scripted_llm import ScriptedLLM, call
+from tests.support.wire import LESSON
 
 
 async def answer_of(tool: str, lesson: LessonState) -> tuple[str, bool]:
@@ -62,6 +63,47 @@ async def test_the_plan_is_read_from_memory() -> None:
             "exercises": [],
         }
     }
+
+
+async def test_the_plan_counts_slides_as_people_do_and_leaves_their_notes_to_them() -> None:
+    exercise = {"exerciseId": "eggs", "kind": "fill_in", "prompt": "… eggs?", "answers": ["any"]}
+    plan = {
+        **LESSON,
+        "slides": [{"title": "Prices", "text": "How much is it?", "notes": "Slowly."}],
+        "exercises": [{**exercise, "slide": 0}],
+    }
+    answer, _ = await answer_of("get_lesson_plan", lesson_of(known_student(lesson=plan)))
+    told = json.loads(answer)["lesson"]
+    assert told["exercises"] == [
+        {
+            "exercise_id": "eggs",
+            "kind": "fill_in",
+            "prompt": "… eggs?",
+            "answers": ["any"],
+            "slide": 1,
+        }
+    ]
+    assert "Slowly." not in answer
+
+
+async def test_however_long_a_lesson_is_its_plan_is_not() -> None:
+    """What a tool answers stays in the conversation, which every further answer is made of."""
+    long = "wörd " * 2_000
+    exercise = {"exerciseId": "e", "kind": "say", "prompt": long, "answers": [long] * 50}
+    plan = {
+        **LESSON,
+        "title": long,
+        "objectives": [long] * 100,
+        "targetWords": [f"word {n}" for n in range(5_000)],
+        "slides": [{"title": "t", "text": long, "notes": long}] * 100,
+        "exercises": [exercise] * 100,
+    }
+    answer, is_error = await answer_of("get_lesson_plan", lesson_of(known_student(lesson=plan)))
+    assert not is_error
+    told = json.loads(answer)["lesson"]
+    assert (len(told["target_words"]), len(told["slides"])) == (64, 32)
+    assert all(len(slide["text"]) <= 160 for slide in told["slides"])
+    assert len(answer) < 64_000
 
 
 @pytest.mark.parametrize(
