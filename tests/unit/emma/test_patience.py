@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from livekit.agents import (
     llm,
     stt,
 )
+from livekit.agents.testing import fake_job_context
 from livekit.agents.voice.run_result import FunctionCallOutputEvent
 
 from emma_agent import patience
@@ -30,8 +31,10 @@ from emma_agent.patience import (
     patiently,
 )
 from emma_agent.tutor import Tutor
-from livekit.plugins.convex import ErrorRecord
-from tests.support.lessons import in_lesson, known_student, lesson_of
+from livekit.plugins.convex import AsyncConvexClient, ErrorRecord, SessionRecorder
+from livekit.plugins.convex.testing import FakeConvex
+from tests.support.folded import Folded
+from tests.support.lessons import in_lesson, known_student, lesson_of, text_session
 from tests.support.scripted_ears import ScriptedSTT
 from tests.support.scripted_llm import Answer, Broken, Late, ScriptedLLM, Unfinished
 from tests.support.talking import use
@@ -335,3 +338,54 @@ async def test_a_model_that_calls_one_tool_again_and_again_is_stopped() -> None:
     assert 0 < len(outputs) < 6
     assert len(model.asked) == len(outputs) + 2
     assert [error for _, error, _ in lesson.errors] == ["EmptyAnswerError"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "said", "calls", "error"),
+    [
+        ((Unfinished(""),), f"One moment, please. {ENGLISH.again}", [], "SilentModelError"),
+        ((ConnectionError("…"),), ENGLISH.again, [], "APIConnectionError"),
+        (("",), ENGLISH.again, [], "EmptyAnswerError"),
+        ((use("order_pizza"), "Let us go on."), "Let us go on.", [("order_pizza", True)], None),
+        (
+            [use("next_slide")] * 20,
+            ENGLISH.again,
+            [("next_slide", False), *[("next_slide", True)] * 3],
+            "EmptyAnswerError",
+        ),
+    ],
+    ids=["silent", "failing", "empty", "a tool that is not there", "one tool twenty times"],
+)
+async def test_what_went_wrong_and_what_she_said_are_in_convex(
+    monkeypatch: pytest.MonkeyPatch,
+    convex: FakeConvex,
+    tmp_path: Path,
+    answers: Sequence[Answer],
+    said: str,
+    calls: list[tuple[str, bool]],
+    error: str | None,
+) -> None:
+    folded, lesson = Folded(convex), lesson_of(known_student())
+    session = text_session(lesson, ScriptedLLM("Hello!", *answers))
+    async with AsyncConvexClient(convex.url) as client:
+        with fake_job_context() as ctx:
+            lesson.recorder = SessionRecorder.attach(
+                session, ctx=ctx, client=client, identity=lesson.identity, outbox_dir=tmp_path
+            )
+            async with session:
+                await session.start(Tutor(lesson), capture_run=True)
+                if said.startswith(ENGLISH.moment):
+                    monkeypatch.setattr(patience, "MOMENT_AFTER_S", 0.0)
+                    monkeypatch.setattr(patience, "GIVE_UP_AFTER_S", 0.0)
+                await session.run(user_input="I buyed bread.")
+            assert await lesson.recorder.aclose(timeout_s=10.0) == 0
+    await lesson.aclose()
+    assert folded.said() == [
+        ("assistant", "Hello!"),
+        ("user", "I buyed bread."),
+        ("assistant", said),
+    ]
+    made = [(call["name"], call["isError"]) for call in folded.of_kind("toolCall")]
+    assert made == calls
+    errors = [each["errorType"] for each in folded.of_kind("error")]
+    assert errors == ([] if error is None else [error])
