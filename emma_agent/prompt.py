@@ -20,9 +20,10 @@ from emma_agent.context import (
     TutoringContext,
     WordDue,
 )
-from emma_agent.records import CorrectionRecord, Step
+from emma_agent.records import Step
+from emma_agent.recurring import weightiest
 from emma_agent.teaching import Snapshot, same_words
-from emma_agent.tokens import tokens_in
+from emma_agent.tokens import clipped, on_one_line, tokens_in
 
 __all__ = ["BUDGET_TOKENS", "after_silence", "assemble", "entry"]
 
@@ -104,7 +105,7 @@ def _parts(known: Snapshot) -> list[_Part]:
     kind = lesson.kind if lesson else "conversation"
     parts = [_Part(_text("emma"))]
     if plan.avatar is not None:
-        persona = _clip(plan.avatar.persona, _PERSONA).splitlines()
+        persona = clipped(plan.avatar.persona, _PERSONA).splitlines()
         name = _fact(plan.avatar.name)
         parts.append(
             _Part(
@@ -189,7 +190,7 @@ def _now(known: Snapshot) -> list[_Part]:
     noted = [
         f"- heard: {_fact(correction.said)}; right: {_fact(correction.target)}"
         + (" (then said right)" if correction.repaired else "")
-        for correction in sorted(known.corrections, key=_weight)[:_MOST]
+        for correction in weightiest(known.corrections)[:_MOST]
     ]
     corrections_help = _NOW_HELPS if ending else _LATER_HELPS
     parts.append(_Part("Corrections noted today:", noted, helps=corrections_help))
@@ -204,12 +205,6 @@ def by_use(words: tuple[WordDue, ...], lesson: Lesson | None) -> list[WordDue]:
     needed = {same_words(word[:_FACT]) for word in wanted[:_LOOKED_AT]}
     # However many are due, those that have waited longest come first anyway.
     return sorted(words[:_LOOKED_AT], key=lambda due: same_words(due.word[:_FACT]) not in needed)
-
-
-def _weight(correction: CorrectionRecord) -> tuple[bool, int]:
-    """Not yet said right before repaired, what hurts most first."""
-    severity = ("major", "moderate", "minor").index(correction.severity)
-    return correction.repaired, severity
 
 
 def _error(error: RecurringError) -> str:
@@ -258,11 +253,7 @@ def _facts(*, most: int = _FACT, **facts: str | None) -> list[str]:
 
 def _fact(text: str, most: int = _FACT) -> str:
     """On one line, so that no fact can look like a heading of ours."""
-    return _clip(" ".join(text[: 8 * most].split()), most)
-
-
-def _clip(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
+    return on_one_line(text, most)
 
 
 @cache

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
 from emma_agent.context import ErrorExample, RecurringError
 from emma_agent.records import CorrectionRecord
 
-__all__ = ["with_corrections"]
+__all__ = ["weightiest", "with_corrections"]
 
 _EXAMPLES: Final = 3
 
@@ -31,6 +32,12 @@ def with_corrections(
             )
             counted.append(_counted(none, corrections))
     return tuple(counted)
+
+
+def weightiest(corrections: Iterable[CorrectionRecord]) -> list[CorrectionRecord]:
+    """Not yet said right before repaired, what hurts most first."""
+    severities = ("major", "moderate", "minor")
+    return sorted(corrections, key=lambda each: (each.repaired, severities.index(each.severity)))
 
 
 def _counted(error: RecurringError, corrections: tuple[CorrectionRecord, ...]) -> RecurringError:

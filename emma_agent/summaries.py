@@ -16,9 +16,11 @@ from typing import Final, Literal
 
 from livekit.agents import llm
 
-from emma_agent.records import CorrectionRecord, ExerciseRecord, Rating, WordReviewedRecord
+from emma_agent.records import ExerciseRecord, Rating, WordReviewedRecord
+from emma_agent.recurring import weightiest
 from emma_agent.summary_phrases import PHRASES, Phrases
 from emma_agent.teaching import Snapshot, Teaching
+from emma_agent.tokens import on_one_line
 
 __all__ = [
     "MAX_SUMMARY_BYTES",
@@ -30,7 +32,6 @@ __all__ = [
     "composed",
     "fact",
     "held",
-    "weightiest",
 ]
 
 MAX_SUMMARY_BYTES: Final = 2_048
@@ -195,12 +196,6 @@ def _phrases(written_of: Held) -> Phrases:
     return PHRASES.get(native.strip().lower().partition("-")[0], PHRASES["en"])
 
 
-def weightiest(corrections: Iterable[CorrectionRecord]) -> list[CorrectionRecord]:
-    """Not yet said right before repaired, what hurts most first."""
-    severities = ("major", "moderate", "minor")
-    return sorted(corrections, key=lambda each: (each.repaired, severities.index(each.severity)))
-
-
 def _joined(phrases: Phrases, words: Iterable[str]) -> str:
     words = [fact(word) for word in words]
     more = "…" if len(words) > 2 * _SHOWN else ""
@@ -209,8 +204,7 @@ def _joined(phrases: Phrases, words: Iterable[str]) -> str:
 
 def fact(text: str, most: int = _FACT) -> str:
     """Something noted, on one line of at most `most` characters."""
-    text = " ".join(text[: 4 * most].split())
-    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
+    return on_one_line(text, most)
 
 
 def _one_line(text: str) -> str:

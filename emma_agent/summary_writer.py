@@ -19,6 +19,7 @@ from livekit.agents import APIConnectOptions, JobContext, llm
 from emma_agent.lesson import LessonState
 from emma_agent.logs import get_logger
 from emma_agent.records import SessionSummaryRecord
+from emma_agent.recurring import weightiest
 from emma_agent.summaries import (
     MAX_SUMMARY_BYTES,
     RATINGS,
@@ -29,7 +30,6 @@ from emma_agent.summaries import (
     composed,
     fact,
     held,
-    weightiest,
 )
 from emma_agent.tokens import tokens_in
 

@@ -8,6 +8,8 @@ from typing import Final
 from livekit.agents import RunContext, ToolError, function_tool
 
 from emma_agent.lesson import LessonState
+from emma_agent.prompt import by_use
+from emma_agent.tokens import clipped
 from emma_agent.tools.answers import as_json
 
 __all__ = ["TOOLS", "get_lesson_plan", "get_progress", "get_student_profile"]
@@ -91,7 +93,7 @@ async def get_progress(context: RunContext[LessonState]) -> str:
         next_part=lesson.next_step,
         slide=None if lesson.slide is None else lesson.slide + 1,
         slides=len(lesson.slides),
-        words_due=[word.word for word in lesson.words_due[:_SHOWN]],
+        words_due=[word.word for word in by_use(lesson.words_due, lesson.lesson)[:_SHOWN]],
         new_words=[word.word for word in lesson.new_words.values()],
         corrections=[
             {
@@ -115,4 +117,4 @@ TOOLS: Final = (get_student_profile, get_lesson_plan, get_progress)
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _TEXT else f"{text[: _TEXT - 1].rstrip()}…"
+    return clipped(text, _TEXT)
