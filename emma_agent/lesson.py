@@ -3,8 +3,8 @@
 Tools and prompts read it and never wait. What it knows of the student is fetched while
 the job connects (`students:tutoringContext`), and so is what an earlier run of the same session
 left (`sessions:resumable`); what a teacher may change meanwhile is kept live by one subscription
-(`sessions:plan`). Without an answer the lesson goes on as a guest's, marked degraded, and is
-completed when the answer comes.
+(`sessions:plan`). Without an answer the lesson goes on with what Convex last knew of the student, as
+it was kept here, or else as a guest's; marked degraded, and completed when the answer comes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from typing import Final, Literal
 
 from livekit.agents import llm
 
+from emma_agent import known_context
 from emma_agent.context import TutoringContext, parse_context, parse_plan
+from emma_agent.known_context import KnownContext
 from emma_agent.logs import get_logger
 from emma_agent.resume import (
     READ_BACK,
@@ -44,13 +46,14 @@ from livekit.plugins.convex import (
     deliver_dead_journals,
     read_journals,
 )
+from livekit.plugins.convex.journal import default_directory
 
 __all__ = ["PREFETCH_TIMEOUT_S", "LessonState", "identify", "report_failure"]
 
 log = get_logger(__name__)
 
 # How long a student who has joined waits for their own context before Emma greets them
-# as a guest. The query itself goes on.
+# without it. The query itself goes on.
 PREFETCH_TIMEOUT_S = 2.0
 _QUERY_TIMEOUT_S: Final = 10.0
 # What an earlier run left, before Convex is asked: part of that wait.
@@ -109,8 +112,8 @@ class LessonState(Teaching):
         Args:
             named: the dispatcher named the session, and did not leave that to this job.
             fresh: begin anew, even if the session was interrupted a moment ago.
-            outbox_dir: where earlier runs on this host left their journals; None for the
-                recorder's default.
+            outbox_dir: where earlier runs on this host left their journals, and what was known
+                of the student; None for the recorder's default.
         """
         super().__init__()
         self.identity = identity
@@ -124,6 +127,8 @@ class LessonState(Teaching):
         self._sleep = sleep
         self._tasks: list[asyncio.Task[None]] = []
         self._found: LessonSoFar | None = None
+        self._last_known: KnownContext | None = None
+        self._recall_ended = asyncio.Event()
         self._journals_delivered = asyncio.Event()
         self._looked_back = asyncio.Event()
         self._first_answer = asyncio.Event()
@@ -175,10 +180,13 @@ class LessonState(Teaching):
         if guest:
             self._first_answer.set()
         else:
+            self.own(self._recall(), "lesson.recall")
             self.own(self._load_context(), "lesson.load_context")
 
     async def ready(self, timeout_s: float | None = None) -> None:
         """Wait for the first answers of Convex, good or bad; then it is settled what is resumed.
+
+        Where it has not told of the student, what it last told of them holds until it does.
 
         Args:
             timeout_s: seconds since it was asked, not since this call: connecting to the
@@ -189,6 +197,8 @@ class LessonState(Teaching):
             async with asyncio.timeout_at(self._asked_at + timeout_s):
                 await self._looked_back.wait()
                 await self._first_answer.wait()
+                if self.degraded:
+                    await self._recall_ended.wait()
         except TimeoutError:
             self.degraded = not self._first_answer.is_set()
             log.warning(
@@ -199,14 +209,15 @@ class LessonState(Teaching):
                 "answers",
             )
         self._go_on()
+        self._use_last_known()
 
-    def learn(self, context: TutoringContext) -> None:
+    def learn(self, context: TutoringContext, *, recalled: bool = False) -> None:
         """Take over what Convex knows of the student; what happened meanwhile stays."""
         last = context.last_session
         if last is not None and last.session_key == self.session_key:
             # It is this one, of which nobody knew when Convex was asked that it would go on.
             context = replace(context, last_session=None)
-        super().learn(context)
+        super().learn(context, recalled=recalled)
 
     def follow_plan(self) -> None:
         """Keep `plan` live from now on."""
@@ -293,6 +304,76 @@ class LessonState(Teaching):
         if self.context is not None:
             self.learn(self.context)
 
+    async def _recall(self) -> None:
+        """Read what Convex last knew of the student, in case that it does not answer."""
+        try:
+            self._last_known = await asyncio.to_thread(
+                known_context.recall,
+                self._directory,
+                student_id=str(self.identity.student_id),
+                deployment=self.client.url,
+            )
+        except OSError as error:
+            log.warning(
+                "lesson.context_unreadable",
+                error=type(error).__name__,
+                remedy="see that this user may read EMMA_OUTBOX_DIR (doctor)",
+            )
+        finally:
+            self._recall_ended.set()
+
+    def _use_last_known(self) -> None:
+        known = self._last_known
+        if known is None or not self.degraded:
+            return
+        try:
+            context = known.for_job(lesson_id=self.identity.lesson_id, session_key=self.session_key)
+        except ContextError:
+            return  # of functions that this worker does not know
+        self.learn(context, recalled=True)
+        log.info(
+            "lesson.context_recalled",
+            age_s=round(time.time() - known.kept_at, 1),
+            same_lesson=known.lesson_id == self.identity.lesson_id,
+        )
+
+    async def _keep_answer(self, answer: object) -> None:
+        """Keep what Convex knows of the student for a lesson in which it does not answer."""
+        identity = self.identity
+        known = KnownContext(
+            deployment=self.client.url,
+            student_id=str(identity.student_id),
+            lesson_id=identity.lesson_id,
+            session_key=self.session_key,
+            kept_at=time.time(),
+            context=answer,
+        )
+        try:
+            await asyncio.to_thread(known_context.keep, self._directory, known)
+        except (OSError, ValueError) as error:
+            log.warning(
+                "lesson.context_not_kept",
+                error=type(error).__name__,
+                remedy="nothing is wrong with this lesson; without Convex the next one is a guest's. "
+                "See that there is room in EMMA_OUTBOX_DIR (doctor)",
+            )
+
+    async def _forget(self) -> None:
+        """Leave nothing here of a student whom Convex does not know."""
+        if self.recalled:
+            self.unlearn()
+        try:
+            await asyncio.to_thread(
+                known_context.forget, self._directory, student_id=str(self.identity.student_id)
+            )
+        except OSError as error:
+            log.warning(
+                "lesson.context_not_removed",
+                error=type(error).__name__,
+                remedy="see that this user may write EMMA_OUTBOX_DIR (doctor); it is not used, and "
+                "the worker removes it within a week",
+            )
+
     async def _load_context(self) -> None:
         await self._journals_delivered.wait()
         wait_s = _FIRST_RETRY_S
@@ -305,13 +386,12 @@ class LessonState(Teaching):
     async def _try_load_context(self, *, retry_in_s: float) -> bool:
         """Whether the question is answered for good."""
         try:
-            context = parse_context(
-                await self.client.query(
-                    "students:tutoringContext",
-                    self._lesson_arg() | {"sessionKey": self.session_key},
-                    timeout_s=_QUERY_TIMEOUT_S,
-                )
+            answer = await self.client.query(
+                "students:tutoringContext",
+                self._lesson_arg() | {"sessionKey": self.session_key},
+                timeout_s=_QUERY_TIMEOUT_S,
             )
+            context = parse_context(answer)
         except (ConvexClientError, ContextError) as error:
             unknown = isinstance(error, FunctionError) and error.code == "student_unknown"
             if unknown:
@@ -323,6 +403,7 @@ class LessonState(Teaching):
                     remedy="the lesson goes on as a guest's; correct student_id where the job "
                     "is dispatched, or CONVEX_URL if it names another deployment",
                 )
+                await self._forget()
             elif not self.degraded or not self._first_answer.is_set():
                 self.degraded = True
                 log.warning(
@@ -331,11 +412,13 @@ class LessonState(Teaching):
                     error=type(error).__name__,
                     reason=str(error),
                     wait_s=retry_in_s,
-                    remedy="the lesson goes on as a guest's and is completed when Convex answers",
+                    remedy="the lesson goes on with what was last known of the student, else as a "
+                    "guest's, and is completed when Convex answers",
                 )
             return unknown
         was_late, self.degraded = self.degraded, False
         self.learn(context)
+        self.own(self._keep_answer(answer), "lesson.keep_context")
         if was_late:
             log.info("lesson.context_refreshed", function="students:tutoringContext")
         return True
@@ -359,6 +442,7 @@ class LessonState(Teaching):
                         log.info("lesson.plan_changed", function="sessions:plan")
         except (ConvexClientError, ContextError) as error:
             if isinstance(error, FunctionError) and error.code == "student_unknown":
+                await self._forget()
                 return "over"
             log.warning(
                 "lesson.plan_unfollowed",
@@ -368,6 +452,10 @@ class LessonState(Teaching):
                 remedy="the plan stays as it was last known; trying again",
             )
         return heard
+
+    @property
+    def _directory(self) -> Path:
+        return default_directory() if self._outbox_dir is None else Path(self._outbox_dir)
 
     def _lesson_arg(self) -> dict[str, str]:
         lesson_id = self.identity.lesson_id

@@ -118,7 +118,9 @@ def _parts(known: Snapshot) -> list[_Part]:
     if lesson is not None:
         parts.append(_lesson(lesson))
         parts.append(_slide_titles(lesson))
-    parts.append(_Part(_text("guest")) if context is None else _student(context))
+    parts.append(
+        _Part(_text("guest")) if context is None else _student(context, recalled=known.recalled)
+    )
     parts.append(_Part(f"{_how_to_speak(context, lesson)}\n{_how_to_correct(plan.preferences)}"))
     parts.append(_Part(_text(f"step_{known.step}")))
     parts.extend(_now(known))
@@ -142,7 +144,7 @@ def _slide_titles(lesson: Lesson) -> _Part:
     return _Part("The slides:", titles, helps=_LATER_HELPS)
 
 
-def _student(context: TutoringContext) -> _Part:
+def _student(context: TutoringContext, *, recalled: bool) -> _Part:
     student, last = context.student, context.last_session
     lines = _facts(
         name=student.name,
@@ -155,7 +157,12 @@ def _student(context: TutoringContext) -> _Part:
         interests="; ".join(map(_fact, student.interests[:8])),
         most=4 * _FACT,
     )
-    return _Part("The student:", lines, helps=_STUDENT_HELPS)
+    heading = (
+        "The student, as last known; there may have been lessons since, so ask and do not claim:"
+        if recalled
+        else "The student:"
+    )
+    return _Part(heading, lines, helps=_STUDENT_HELPS)
 
 
 def _now(known: Snapshot) -> list[_Part]:

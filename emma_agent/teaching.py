@@ -74,7 +74,7 @@ class Snapshot:
 
     `slide` counts from 0 and is None before the first. `plan` is what holds now, newer than that in
     `context`; of `words_due` and `recurring_errors` too. `earlier` is the summary of what an earlier
-    run of this session held.
+    run of this session held. `recalled`: `context` is of an earlier day, and there may be newer.
     """
 
     context: TutoringContext | None = None
@@ -86,6 +86,7 @@ class Snapshot:
     corrections: tuple[CorrectionRecord, ...] = ()
     new_words: tuple[str, ...] = ()
     earlier: str | None = None
+    recalled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ class Teaching:
         recorder: writes what happens; None until the session exists, and what happens before is
             in memory alone.
         context: what Convex knows of the student; None for a guest, or while unknown.
+        recalled: `context` is what Convex knew on an earlier day, since it does not answer.
         plan: lesson, avatar and preferences as they hold now.
         step: the part of the lesson that is on.
         slide: the slide that is on, from 0; None before the first.
@@ -128,6 +130,7 @@ class Teaching:
     def __init__(self, *, now: Callable[[], float] = time.time) -> None:
         self.recorder: SessionRecorder | None = None
         self.context: TutoringContext | None = None
+        self.recalled = False
         self.plan: Plan = GUEST_PLAN
         self.step: Step = FIRST_STEP
         self.slide: int | None = None
@@ -216,6 +219,7 @@ class Teaching:
             corrections=tuple(self.corrections.values()),
             new_words=tuple(word.word for word in self.new_words.values()),
             earlier=self.earlier,
+            recalled=self.recalled,
         )
 
     # What others change
@@ -251,10 +255,21 @@ class Teaching:
         self._tell()
         return True
 
-    def learn(self, context: TutoringContext) -> None:
-        """Take over what Convex knows of the student; what happened meanwhile stays."""
-        self.context = context
+    def learn(self, context: TutoringContext, *, recalled: bool = False) -> None:
+        """Take over what Convex knows of the student; what happened meanwhile stays.
+
+        Args:
+            recalled: it is what Convex knew on an earlier day.
+        """
+        self.context, self.recalled = context, recalled
         if not self.change_plan(context.plan):
+            self._tell()
+
+    def unlearn(self) -> None:
+        """Know nothing of the student any more; the lesson that is taught stays."""
+        self.context, self.recalled = None, False
+        taught = replace(GUEST_PLAN, lesson=self.plan.lesson, next_lesson=self.plan.next_lesson)
+        if not self.change_plan(taught):
             self._tell()
 
     # What happens in the lesson

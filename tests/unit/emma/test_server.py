@@ -127,6 +127,10 @@ def journals(directory: Path) -> list[Path]:
     return sorted(directory.glob("*.journal"))
 
 
+def kept_contexts(directory: Path) -> list[Path]:
+    return sorted(directory.glob("*.context"))
+
+
 async def test_a_lesson_is_recorded_turn_by_turn(worker: Worker, folded: Folded) -> None:
     async with worker.job(STUDENT) as session:
         await session.run(user_input="What is in my profile?")
@@ -207,6 +211,42 @@ async def test_convex_is_away_from_before_the_lesson_until_after_it(
     assert ("user", "Hello Emma") in folded.said()
     assert folded.only_run[-1]["kind"] == "runEnded"
     assert journals(tmp_path) == []
+
+
+async def test_convex_is_away_and_emma_knows_the_student_of_the_lesson_before(
+    worker: Worker,
+    convex: FakeConvex,
+    folded: Folded,
+    logs: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    """From before the join until after the end; what she knows was kept on this host."""
+    async with worker.job(STUDENT.replace("s1", "s0")):
+        await eventually(lambda: len(kept_contexts(tmp_path)) == 1)
+    await convex.stop()
+    logs.clear()
+    worker.model = ScriptedLLM("Hello Ana!", call("get_student_profile"), "Your name is Ana.")
+
+    async with worker.job(STUDENT) as session:
+        assert session.userdata.degraded
+        assert first_words(session) == "Hello Ana!"
+        await session.run(user_input="What is my name?")
+
+    told = "\n".join(item.text_content or "" for item in worker.model.asked[0].messages())
+    for fact in ("name: Ana", "level: A2", "last lesson: At the market", "Correct every mistake"):
+        assert fact in told
+    assert events(logs) == ["lesson.context_failed", "lesson.context_recalled", "session.closed"]
+    assert "Ana" not in str([record.__dict__ for record in logs.records])
+
+    folded.records.clear()
+    await convex.start()
+    await deliver_what_is_left(convex, tmp_path)
+    assert ("assistant", "Your name is Ana.") in folded.said()
+    [tool] = folded.of_kind("toolCall")
+    assert "Ana" in tool["output"]
+    # It is no journal, and stays for the next time.
+    assert journals(tmp_path) == []
+    assert len(kept_contexts(tmp_path)) == 1
 
 
 async def test_a_silent_convex_does_not_delay_the_greeting(
