@@ -27,8 +27,9 @@ test-functions: .node ## Run the tests of convex/ and convex-local
 	@npm test --silent
 
 test-python: setup ## Run the Python tests: unit, contract, crash and end to end
-	@# Most of an end-to-end test is waiting in real time, so three share two cores; a file stays whole.
-	@python -m pytest -m "not deployment" -n 3 --dist loadfile
+	@# Most of an end-to-end test is waiting in real time, so three share two cores; a file stays whole,
+	@# and those with few tests, which are the long ones, do not wait for the end.
+	@python -m pytest -m "not deployment" -n 3 --dist loadfile --no-loadscope-reorder
 
 check: .python .node ## Lint, types, import direction: ruff, mypy, import-linter, tsc, eslint
 	ruff check .
