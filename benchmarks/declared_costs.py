@@ -164,6 +164,7 @@ COSTS: Final[dict[str, Cost]] = {
             "messages": 24,
             "corrections": 50,
             "vocabulary": 40,
+            "exerciseResults": 32,
         },
         lambda names: {"sessionKey": names.long_session, "now": names.now_ms},
     ),

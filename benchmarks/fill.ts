@@ -173,6 +173,7 @@ export const longSession = internalMutation({
       for (let i = 0; i < LEARNT_IN_LONG_SESSION; i++) {
         await insertCorrection(ctx, { ...args, sessionId }, i, ERROR_TYPES[0]!);
         await insertWord(ctx, { ...args, sessionId }, i);
+        await insertAnswer(ctx, { ...args, sessionId }, i);
       }
     }
     const session = await ctx.db
@@ -329,6 +330,23 @@ async function insertMessages(
 
 type InSession = Held & { sessionId: Id<"sessions"> };
 
+async function insertAnswer(
+  ctx: MutationCtx,
+  { sessionId, studentId, key, startedAt }: Learning,
+  index: number,
+): Promise<void> {
+  await ctx.db.insert("exerciseResults", {
+    sessionId,
+    studentId,
+    runId: key,
+    seq: 30 + index,
+    exerciseId: `exercise_${index + 1}`,
+    score: 0.5,
+    answer: "Have you got any eggs?",
+    createdAt: startedAt + 5000 + index,
+  });
+}
+
 async function insertLearnt(
   ctx: MutationCtx,
   { sessionId, studentId, key, startedAt, index }: InSession & { index: number },
@@ -338,15 +356,7 @@ async function insertLearnt(
   const types = index < 10 ? ERROR_TYPES.length / 2 : ERROR_TYPES.length;
   const inSession = { sessionId, studentId, key, startedAt };
   for (let i = 0; i < 8; i++) await insertCorrection(ctx, inSession, i, ERROR_TYPES[i % types]!);
-  await ctx.db.insert("exerciseResults", {
-    ...ofSession,
-    runId: key,
-    seq: 30,
-    exerciseId: "exercise_1",
-    score: 0.5,
-    answer: "Have you got any eggs?",
-    createdAt: startedAt + 5000,
-  });
+  await insertAnswer(ctx, inSession, 0);
   for (let i = 0; i < 4; i++) await insertWord(ctx, inSession, 4 * index + i);
   const event = { ...ofSession, runId: key, createdAt: startedAt + 6000 };
   await ctx.db.insert("analyticsEvents", {

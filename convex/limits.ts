@@ -107,6 +107,7 @@ export const SCHOOL = {
   maxMessagesResumed: 24,
   maxCorrectionsResumed: 50,
   maxWordsResumed: 40,
+  maxAnswersResumed: 32,
   /** Sessions that took the place of one another under the key of the first: looked through. */
   maxSessionsCalled: 8,
   /** An error that did not come back in so many sessions is overcome. */

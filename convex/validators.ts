@@ -263,6 +263,8 @@ export const vResumable = v.object({
   lastSeenAt: v.number(),
   /** It ended as it was meant to: a run said so, with the lesson completed or in its farewell. */
   over: v.boolean(),
+  /** The lesson's objectives were reached in it. */
+  finished: v.boolean(),
   lessonId: v.optional(v.id("lessons")),
   step: v.optional(vStep),
   /** Counted from 0. */
@@ -290,6 +292,15 @@ export const vResumable = v.object({
       language: v.string(),
       meaning: v.optional(v.string()),
       example: v.optional(v.string()),
+    }),
+  ),
+  /** To exercises: the latest, at most 32, in order. */
+  answers: v.array(
+    v.object({
+      exerciseId: v.string(),
+      score: v.number(),
+      answer: v.string(),
+      createdAt: v.number(),
     }),
   ),
 });

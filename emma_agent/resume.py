@@ -17,6 +17,7 @@ from pydantic import PlainValidator, TypeAdapter, with_config
 from emma_agent.records import (
     CorrectionRecord,
     ErrorType,
+    ExerciseRecord,
     LessonFinishedRecord,
     Severity,
     SlideShownRecord,
@@ -70,6 +71,7 @@ READ_BACK: Final[tuple[type[Record], ...]] = (
     SlideShownRecord,
     CorrectionRecord,
     WordIntroducedRecord,
+    ExerciseRecord,
     LessonFinishedRecord,
 )
 """The kinds of records that tell where a lesson is."""
@@ -110,6 +112,15 @@ class _Word:
     example: str | None = None
 
 
+@with_config(WIRE)
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    exercise_id: str
+    score: float
+    answer: str
+    created_at: Instant
+
+
 def _to_correction(value: object) -> CorrectionRecord:
     return CorrectionRecord(**asdict(_CORRECTION.validate_python(value)))
 
@@ -119,8 +130,13 @@ def _to_word(value: object) -> WordIntroducedRecord:
     return WordIntroducedRecord(created_at=0.0, **asdict(_WORD.validate_python(value)))
 
 
+def _to_answer(value: object) -> ExerciseRecord:
+    return ExerciseRecord(**asdict(_ANSWER.validate_python(value)))
+
+
 _CORRECTION: Final = TypeAdapter(_Correction)
 _WORD: Final = TypeAdapter(_Word)
+_ANSWER: Final = TypeAdapter(_Answer)
 
 
 @with_config(WIRE)
@@ -135,7 +151,8 @@ class LessonSoFar:
         step, slide: what was on; None: the greeting, no slide yet.
         messages: the last things said, in order.
         summary: of the session so far, for teachers; None if none was written.
-        corrections, new_words: noted so far, in order.
+        corrections, new_words, answers: noted so far, in order; the last answer to an exercise counts.
+        finished: the objectives were reached.
     """
 
     session_key: str
@@ -147,6 +164,8 @@ class LessonSoFar:
     summary: str | None = None
     corrections: tuple[Annotated[CorrectionRecord, PlainValidator(_to_correction)], ...] = ()
     new_words: tuple[Annotated[WordIntroducedRecord, PlainValidator(_to_word)], ...] = ()
+    answers: tuple[Annotated[ExerciseRecord, PlainValidator(_to_answer)], ...] = ()
+    finished: bool = False
 
 
 _RESUMABLE: Final[TypeAdapter[LessonSoFar | None]] = TypeAdapter(LessonSoFar | None)
@@ -223,6 +242,8 @@ def from_journals(
         messages=tuple(_turns(records)),
         corrections=tuple(corrections.values()),
         new_words=tuple(r for r in records if isinstance(r, WordIntroducedRecord)),
+        answers=tuple(r for r in records if isinstance(r, ExerciseRecord)),
+        finished=_last(records, LessonFinishedRecord) is not None,
     )
 
 

@@ -178,7 +178,8 @@ class Teaching:
         """The language that is learnt, as BCP 47."""
         if self.plan.lesson is not None:
             return self.plan.lesson.language
-        return self.context.student.target_language if self.context else _UNDETERMINED
+        known = self.context.student.target_language if self.context else ""
+        return known or _UNDETERMINED
 
     @property
     def words_due(self) -> tuple[WordDue, ...]:
@@ -286,6 +287,9 @@ class Teaching:
             self.corrections.setdefault(correction.correction_id, correction)
         for word in so_far.new_words:
             self.new_words.setdefault(same_words(word.word), word)
+        for answer in so_far.answers:
+            self._answers[answer.exercise_id] = answer
+        self.finished = so_far.finished
         self._go_on_at_slide()
         self._tell()
 

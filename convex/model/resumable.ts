@@ -100,11 +100,17 @@ async function toResumable(
     .order("desc")
     .take(SCHOOL.maxCorrectionsResumed);
   const words = await wordsIntroducedIn(ctx, sessionId, SCHOOL.maxWordsResumed);
+  const answers = await ctx.db
+    .query("exerciseResults")
+    .withIndex("by_sessionId_and_createdAt", (q) => q.eq("sessionId", sessionId))
+    .order("desc")
+    .take(SCHOOL.maxAnswersResumed);
   const summary = await summaryOf(ctx, sessionId);
   return {
     sessionKey,
     lastSeenAt: live.lastRecordAt,
     over: isEndIntended(session, live),
+    finished: session.completedAt !== undefined,
     ...(lessonId === undefined ? {} : { lessonId }),
     ...(live.step === undefined ? {} : { step: live.step.step }),
     ...(live.slide === undefined ? {} : { slide: live.slide.slide }),
@@ -118,6 +124,9 @@ async function toResumable(
       ...(meaning === undefined ? {} : { meaning }),
       ...(example === undefined ? {} : { example }),
     })),
+    answers: answers
+      .reverse()
+      .map(({ exerciseId, score, answer, createdAt }) => ({ exerciseId, score, answer, createdAt })),
   };
 }
 

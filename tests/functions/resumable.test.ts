@@ -59,13 +59,17 @@ describe("what is told", () => {
       correction(6, 3_500, "c1", { itemId: "i2", explanation: "Go is irregular." }),
       introduced(7, 4_000, "loaf", { meaning: "barra", example: "A loaf of bread." }),
       introduced(8, 4_500, "receipt"),
-      transcript(9, 5_000, "and then"),
+      make("exerciseResult", 9, 4_600, { exerciseId: "e1", score: 0.5, answer: "some eggs" }),
+      make("exerciseResult", 10, 4_700, { exerciseId: "e1", score: 1, answer: "any eggs" }),
+      make("lessonFinished", 11, 4_800, {}),
+      transcript(12, 5_000, "and then"),
     ]);
 
     expect(await resumable(agent, { sessionKey: "s1" })).toEqual({
       sessionKey: "s1",
       lastSeenAt: T0 + 5_000,
       over: false,
+      finished: true,
       lessonId,
       step: "presentation",
       slide: 2,
@@ -86,7 +90,7 @@ describe("what is told", () => {
           createdAt: T0 + 3_000,
         },
         {
-          itemId: "transcript:a:9",
+          itemId: "transcript:a:12",
           role: "user",
           text: "and then",
           interrupted: false,
@@ -110,6 +114,10 @@ describe("what is told", () => {
         { word: "loaf", language: "en", meaning: "barra", example: "A loaf of bread." },
         { word: "receipt", language: "en" },
       ],
+      answers: [
+        { exerciseId: "e1", score: 0.5, answer: "some eggs", createdAt: T0 + 4_600 },
+        { exerciseId: "e1", score: 1, answer: "any eggs", createdAt: T0 + 4_700 },
+      ],
     });
   });
 
@@ -120,10 +128,12 @@ describe("what is told", () => {
       sessionKey: "s1",
       lastSeenAt: T0,
       over: false,
+      finished: false,
       messageCount: 0,
       messages: [],
       corrections: [],
       newWords: [],
+      answers: [],
     });
   });
 
@@ -139,7 +149,9 @@ describe("what is told", () => {
       records.push(message(seq, seq * 10, `i${i}`, `text ${i}`));
       records.push(correction(seq + 1, seq * 10 + 1, `c${99 - i}`));
       records.push(introduced(seq + 2, seq * 10 + 2, `word${i}`));
-      seq += 3;
+      const given = { exerciseId: `e${i}`, score: 1, answer: "yes" };
+      records.push(make("exerciseResult", seq + 3, seq * 10 + 3, given));
+      seq += 4;
     }
     for (let at = 0; at < records.length; at += 64) {
       await record(agent, "a", records.slice(at, at + 64));
@@ -155,6 +167,8 @@ describe("what is told", () => {
     expect([noted.length, noted[0], noted.at(-1)]).toEqual([50, "c89", "c40"]);
     const met = found?.newWords.map(({ word }) => word) ?? [];
     expect([met.length, met[0], met.at(-1)]).toEqual([40, "word20", "word59"]);
+    const answered = found?.answers.map(({ exerciseId }) => exerciseId) ?? [];
+    expect([answered.length, answered[0], answered.at(-1)]).toEqual([32, "e28", "e59"]);
   });
 
   test("words that another session introduced first, or that were only reviewed, are not new", async () => {

@@ -17,6 +17,7 @@ from emma_agent.lesson import LessonState
 from emma_agent.logs import configure_logging
 from emma_agent.records import (
     CorrectionRecord,
+    ExerciseRecord,
     LessonFinishedRecord,
     SlideShownRecord,
     StepEnteredRecord,
@@ -88,6 +89,8 @@ ANSWER: Final[dict[str, Any]] = {
         }
     ],
     "newWords": [{"word": "stall", "language": "en", "meaning": "puesto"}],
+    "answers": [{"exerciseId": "e1", "score": 1.0, "answer": "two euros", "createdAt": NOW * 1000}],
+    "finished": True,
 }
 
 
@@ -146,7 +149,17 @@ def test_the_answer_of_convex_becomes_typed_values() -> None:
     )
     [word] = found.new_words
     assert (word.word, word.language, word.meaning, word.example) == ("stall", "en", "puesto", None)
+    [answer] = found.answers
+    assert answer == ExerciseRecord(created_at=NOW, exercise_id="e1", score=1.0, answer="two euros")
+    assert found.finished
     assert parse_resumable(None) is None
+
+
+def test_older_functions_tell_neither_answers_nor_whether_it_was_finished() -> None:
+    older = {name: of for name, of in ANSWER.items() if name not in ("answers", "finished")}
+    found = parse_resumable(older)
+    assert found is not None
+    assert (found.answers, found.finished) == ((), False)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +215,7 @@ def test_journals_tell_where_a_lesson_was() -> None:
         repaired=False,
     )
     word = WordIntroducedRecord(created_at=NOW + 4, word="stall", language="en")
+    answer = ExerciseRecord(created_at=NOW + 4, exercise_id="e1", score=1.0, answer="two euros")
     first = Run(
         started(),
         said(1, "assistant", "Hello!"),
@@ -211,6 +225,7 @@ def test_journals_tell_where_a_lesson_was() -> None:
         said(3, "user", "It cost two."),
         correction,
         word,
+        answer,
         RunEndedRecord(created_at=NOW + 500, reason="run_lost"),
     )
     second = Run(
@@ -234,6 +249,7 @@ def test_journals_tell_where_a_lesson_was() -> None:
     ]
     assert found.last_seen_at == NOW + 9
     assert (found.corrections, found.new_words) == ((correction,), (word,))
+    assert (found.answers, found.finished) == ((answer,), False)
 
 
 def test_without_a_key_it_is_the_students_last_lesson_if_it_is_the_same() -> None:

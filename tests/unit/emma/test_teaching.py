@@ -20,7 +20,7 @@ from emma_agent.records import (
 from emma_agent.resume import LessonSoFar
 from emma_agent.teaching import REVIEW_EVERY_S, Teaching, same_words
 from tests.support.talking import Pen
-from tests.support.wire import LESSON, PREFERENCES, tutoring_context
+from tests.support.wire import LESSON, PREFERENCES, STUDENT, tutoring_context
 
 SLIDES = [{"title": title, "text": f"About {title}."} for title in ("one", "two", "three")]
 
@@ -148,6 +148,10 @@ def test_a_new_word_is_introduced_once_and_can_then_be_rated(teaching: Teaching,
 
 def test_a_guests_words_are_of_a_language_nobody_has_named() -> None:
     assert Teaching().introduce_word("change").language == "und"
+    unnamed = Teaching()
+    nothing = {**STUDENT, "targetLanguage": ""}
+    unnamed.learn(parse_context(tutoring_context(lesson=None, student=nothing)))
+    assert unnamed.introduce_word("change").language == "und"
 
 
 def test_an_answer_said_twice_is_one(teaching: Teaching, pen: Pen) -> None:
@@ -258,11 +262,24 @@ def test_what_an_earlier_run_noted_is_known_and_can_be_repaired(
         repaired=False,
     )
     met = WordIntroducedRecord(created_at=0.0, word="Stall", language="en")
-    teaching.resume_at(so_far(summary="They bought fruit.", corrections=(noted,), new_words=(met,)))
+    given = ExerciseRecord(created_at=1.0, exercise_id="e1", score=0.5, answer="some eggs")
+    again = ExerciseRecord(created_at=2.0, exercise_id="e1", score=1.0, answer="any eggs")
+    teaching.resume_at(
+        so_far(
+            summary="They bought fruit.",
+            corrections=(noted,),
+            new_words=(met,),
+            answers=(given, again),
+            finished=True,
+        )
+    )
     assert teaching.snapshot().earlier == "They bought fruit."
     assert teaching.snapshot().corrections == (noted,)
     assert teaching.knows_word("stall")
     teaching.introduce_word("stall")
+    assert teaching.answers == (again,)
+    teaching.record_answer("e1", answer="any eggs", score=1.0)
+    teaching.finish()
     assert pen.written == []
     assert teaching.mark_repaired("c_1").repaired
     assert [type(record) for record in pen.written] == [CorrectionRecord]
