@@ -12,10 +12,12 @@ import logging
 import os
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Final, Literal
 
 import typer
 
+from emma_agent import known_context
 from emma_agent.deployment import Finding, check_deployment
 from emma_agent.settings import Endpoint, Part, Settings, SettingsError
 from livekit.plugins.convex import (
@@ -216,7 +218,29 @@ def _outbox(settings: Settings) -> list[Check]:
         Check("outbox.directory", state, what, remedy or None),
         _space(report.free_bytes),
         _file_system(report.file_system, on_network=report.on_network, remedy=set_it),
+        _contexts(directory),
     ]
+
+
+def _contexts(directory: Path) -> Check:
+    """What lies there of students beside the journals, which `outbox status` tells of."""
+    days = known_context.KEPT_FOR_S / 86_400
+    try:
+        kept = known_context.look(directory)
+    except OSError as error:
+        remedy = "let this user read the directory"
+        return Check("outbox.contexts", "WARN", f"cannot be listed ({error.strerror})", remedy)
+    if kept.oldest_at is None:
+        return Check("outbox.contexts", "OK", "nothing is kept of students whom Convex knows")
+    age = max(0.0, (time.time() - kept.oldest_at) / 86_400)
+    what = (
+        f"last known contexts of students: {kept.files}, {kept.size / 1024:.0f} KiB, "
+        f"the oldest {age:.1f} days old"
+    )
+    if age > days + 1:
+        remedy = f"a running worker removes them after {days:.0f} days: start one, or delete them"
+        return Check("outbox.contexts", "WARN", what, remedy)
+    return Check("outbox.contexts", "OK", f"{what}; they go after {days:.0f} days")
 
 
 def _space(free_bytes: int) -> Check:

@@ -6,7 +6,10 @@ It never carries audio, so it may take its time; it is alive when a job has died
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from typing import Final
 
+from emma_agent import known_context
 from emma_agent.deployment import check_deployment, worker_client
 from emma_agent.lesson import report_failure
 from emma_agent.logs import get_logger
@@ -16,6 +19,9 @@ from livekit.plugins.convex import AsyncConvexClient, Recovery
 __all__ = ["Duties"]
 
 log = get_logger(__name__)
+
+# What is kept of students who do not come back goes when it is a week old, give or take this.
+_PRUNE_EVERY_S: Final = 3_600.0
 
 
 class Duties:
@@ -36,13 +42,33 @@ async def _work(settings: Settings) -> None:
         recovery = Recovery(client, directory=settings.outbox_dir)
         recovery.start()
         report = asyncio.create_task(_report_deployment(client), name="duties.report")
-        # Its failure is said and ends nothing else.
-        report.add_done_callback(report_failure)
+        prune = asyncio.create_task(_prune(settings.outbox_directory), name="duties.prune")
+        for task in (report, prune):
+            # Its failure is said and ends nothing else.
+            task.add_done_callback(report_failure)
         try:
             await asyncio.Event().wait()  # LiveKit cancels what is left on its loop
         finally:
             report.cancel()
+            prune.cancel()
             await recovery.aclose()
+
+
+async def _prune(directory: Path) -> None:
+    """Remove what was last known of students when it is too old, or too much."""
+    while True:
+        try:
+            removed = await asyncio.to_thread(known_context.prune, directory)
+        except OSError as error:
+            log.warning(
+                "known_context.not_pruned",
+                error=type(error).__name__,
+                remedy="see that this user may write EMMA_OUTBOX_DIR (doctor); trying again",
+            )
+        else:
+            if removed:
+                log.info("known_context.pruned", files=removed)
+        await asyncio.sleep(_PRUNE_EVERY_S)
 
 
 async def _report_deployment(client: AsyncConvexClient) -> None:

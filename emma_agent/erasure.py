@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
+from emma_agent.known_context import KEPT_FOR_S
 from emma_agent.school import Administrator, CallError
 from livekit.plugins.convex import erase_journals
 
@@ -24,7 +25,8 @@ _STALLED_AFTER_S: Final = 60.0
 
 OUT_OF_REACH: Final = (
     "Other workers' disks are out of reach from here: what they hold of this student is deleted "
-    "when they next ask Convex, and nothing of it can come back."
+    "when they next ask Convex, what they last knew of the student after "
+    f"{KEPT_FOR_S / 86_400:.0f} days at the latest, and nothing of it can come back."
 )
 
 
@@ -109,7 +111,9 @@ def erase(
 
 
 def erase_here(directory: Path, *, student_id: str, deployment: str) -> list[str]:
-    """Delete the student's journals in a directory of this machine; what was found, as lines.
+    """Delete what is kept of the student in a directory of this machine; what was found, as lines.
+
+    Their journals, and what Convex last knew of them (known_context.py), of whichever deployment.
 
     Raises:
         CallError: the disk refused.
@@ -126,6 +130,8 @@ def erase_here(directory: Path, *, student_id: str, deployment: str) -> list[str
     lines = []
     if found.deleted:
         lines.append(f"Journals deleted in {directory}: {found.deleted}")
+    if found.beside:
+        lines.append(f"Last known contexts deleted in {directory}: {found.beside}")
     if found.held:
         lines.append(
             f"Journals in {directory} that their run deletes with its next record: {found.held}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import csv
 import io
@@ -23,6 +24,7 @@ from emma_agent import cli
 from emma_agent.convex_local import ConvexLocal
 from emma_agent.erasure import Receipt, erase
 from emma_agent.export import rows_of
+from emma_agent.lesson import LessonState
 from emma_agent.school import Administrator
 from emma_agent.settings import get_settings
 from livekit.plugins.convex import (
@@ -282,6 +284,46 @@ def test_the_command_erases_and_prints_a_receipt(
     assert run("erase", student_id) == 0  # asks nothing: it is done
     again = capsys.readouterr().out
     assert again.splitlines()[:17] == shown.splitlines()[:17]
+
+
+async def test_what_was_last_known_of_the_student_goes_with_them(
+    school: School,
+    run: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """On the operator's machine at once; on another when its worker next asks Convex."""
+    student_id = school.student()
+    here, elsewhere = tmp_path / "outbox", tmp_path / "elsewhere"
+    for directory in (here, elsewhere):
+        lesson = await asked(school, student_id, directory)
+        assert lesson.context is not None
+        [name] = files_in(directory)
+        assert STUDENT.encode() in (directory / name).read_bytes()
+
+    assert await asyncio.to_thread(run, "erase", student_id, "--yes") == 0
+
+    assert f"Last known contexts deleted in {here}: 1" in capsys.readouterr().out
+    assert files_in(here) == []
+    lesson = await asked(school, student_id, elsewhere)
+    assert (lesson.context, lesson.degraded) == (None, False)
+    assert files_in(elsewhere) == []
+
+
+async def asked(school: School, student_id: str, directory: Path) -> LessonState:
+    """A lesson that has asked what Convex knows of the student, and is over."""
+    lesson = LessonState.open(
+        json.dumps({"student_id": student_id, "session_key": "s1"}),
+        url=school.local.url,
+        key=school.local.agent_key,
+        outbox_dir=directory,
+    )
+    await lesson.ready(timeout_s=20)
+    async with asyncio.timeout(10):
+        while lesson.context is not None and not files_in(directory):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await lesson.aclose()
+    return lesson
 
 
 @pytest.mark.parametrize(("answer", "code"), [("n\n", 1), ("", 1), ("y\n", 0)])

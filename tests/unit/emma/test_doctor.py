@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable
@@ -16,10 +17,12 @@ from livekit import api
 
 from emma_agent import server
 from emma_agent.doctor import Check, examine
+from emma_agent.known_context import KnownContext, keep
 from emma_agent.settings import Settings
 from livekit.plugins.convex import AgentKey
 from livekit.plugins.convex.testing import FakeConvex
 from tests.support.commands import clean_environment, run, run_beside
+from tests.support.wire import tutoring_context
 
 GIB = 1024**3
 
@@ -105,6 +108,7 @@ async def test_where_all_is_well_every_line_says_so(
         ["OK", "outbox.directory"],
         ["OK", "outbox.space"],
         ["OK", "outbox.disk"],
+        ["OK", "outbox.contexts"],
         ["OK", "livekit.url"],
         ["OK", "livekit.key"],
         ["OK", "worker.load"],
@@ -226,6 +230,32 @@ async def test_an_outbox_that_others_may_read_is_named(cloud: Cloud, tmp_path: P
     (tmp_path / "outbox").chmod(0o755)
     check = (await wrong())["outbox.directory"]
     assert (check.state, check.remedy) == ("WARN", f"`chmod 700 {tmp_path / 'outbox'}`")
+
+
+@pytest.mark.parametrize(("days", "state"), [(3, "OK"), (7.5, "OK"), (9, "WARN")])
+async def test_what_is_kept_of_students_is_told_and_who_they_are_is_not(
+    cloud: Cloud, tmp_path: Path, days: float, state: str
+) -> None:
+    keep_context(tmp_path / "outbox", cloud.convex.url, days=days)
+    check = (await found())["outbox.contexts"]
+    assert check.state == state
+    assert f": 1, 1 KiB, the oldest {days:.1f} days old" in check.what
+    assert "Ana" not in str(check)
+    assert (await found())["outbox.directory"].state == "OK"
+
+
+def keep_context(directory: Path, url: str, *, days: float) -> None:
+    known = KnownContext(
+        deployment=url,
+        student_id="student_1",
+        lesson_id=None,
+        session_key="s1",
+        kept_at=time.time() - days * 86_400,
+        context=tutoring_context(),
+    )
+    keep(directory, known)
+    [path] = directory.iterdir()
+    os.utime(path, (known.kept_at, known.kept_at))
 
 
 async def test_an_outbox_that_is_not_there_is_not_made(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -13,8 +14,9 @@ import pytest
 from livekit.agents import AgentSession
 from livekit.agents.testing import fake_job_context
 
-from emma_agent import duties as duties_module
+from emma_agent import duties as duties_module, known_context
 from emma_agent.duties import Duties
+from emma_agent.known_context import KEPT_FOR_S
 from emma_agent.logs import configure_logging
 from emma_agent.settings import get_settings
 from livekit.plugins.convex import AgentKey, AgentToken, AsyncConvexClient, SessionRecorder
@@ -108,3 +110,55 @@ async def test_what_is_wrong_with_the_deployment_is_said_once(
     [line] = [record for record in caplog.records if record.name == "emma_agent.duties"]
     assert line.getMessage() == "convex.functions_missing"
     assert "npm run convex:deploy" in line.__dict__["remedy"]
+
+
+async def test_what_was_last_known_of_students_goes_when_it_is_old(
+    convex: FakeConvex, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """Also of those who never come back; journals are none of its business."""
+    caplog.set_level(logging.INFO, logger="emma_agent")
+    a_week_ago = time.time() - KEPT_FOR_S - 60
+    for name in ("old.context", "new.context", "run_1.journal"):
+        (tmp_path / name).write_text("…")
+        if name != "new.context":
+            os.utime(tmp_path / name, (a_week_ago, a_week_ago))
+    said = asyncio.Event()
+
+    def note(record: logging.LogRecord) -> bool:
+        if record.getMessage() == "known_context.pruned":
+            said.set()
+        return True
+
+    caplog.handler.addFilter(note)
+    duties = Duties()
+    duties.begin()
+    async with asyncio.timeout(10):
+        await said.wait()
+    await end(duties)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.context", "run_1.journal"]  # noqa: ASYNC240
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "duties.prune"]
+
+
+async def test_a_disk_that_refuses_to_prune_is_said(
+    convex: FakeConvex, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(directory: Path) -> NoReturn:
+        raise PermissionError
+
+    monkeypatch.setattr(known_context, "prune", refuse)
+    said = asyncio.Event()
+
+    def note(record: logging.LogRecord) -> bool:
+        if record.getMessage() == "known_context.not_pruned":
+            said.set()
+        return True
+
+    caplog.handler.addFilter(note)
+    duties = Duties()
+    duties.begin()
+    async with asyncio.timeout(10):
+        await said.wait()
+    # It is tried again, and ends nothing else.
+    names = {task.get_name() for task in asyncio.all_tasks()}
+    assert {"duties", "duties.prune"} <= names
+    await end(duties)
