@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.declared_costs import COSTS
 from benchmarks.project import load_project
+from emma_agent import known_context
 from emma_agent.convex_local import find_node
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -180,3 +181,19 @@ def test_every_variable_of_the_deployment_is_explained() -> None:
 
     assert names >= {"AGENT_JWKS", "ERASURE_KEY"}
     assert {name for name in names if f"`{name}`" not in pages} == set()
+
+
+def test_the_operations_page_tells_how_long_and_how_much_is_kept_on_a_workers_disk() -> None:
+    on_disk = OPERATIONS.partition("## What lies on a worker's disk")[2].partition("\n## ")[0]
+    for told in (
+        f"{known_context.KEPT_FOR_S / 86_400:.0f} days after that",
+        f"at most {known_context.MAX_BYTES // 1024**2} MiB",
+        f"at most {known_context.MAX_FILES:,} and {known_context.MAX_TOTAL_BYTES // 1024**2} MiB",
+        f"<deployment>{known_context.SUFFIX}`",
+    ):
+        assert told in on_disk
+    code = "".join(path.read_text() for path in (ROOT / "emma_agent").glob("*.py"))
+    events = set(re.findall(r"`((?:lesson|known_context)\.[a-z_]+)`", on_disk))
+    assert len(events) == 5
+    for event in events:
+        assert f'"{event}"' in code
