@@ -26,6 +26,7 @@ from livekit.agents import (
 from livekit.agents.worker import ServerEnvOption
 
 from emma_agent.avatar import keep_voice, show_talking_head
+from emma_agent.closing import closing_line
 from emma_agent.deployment import where_and_as_whom
 from emma_agent.duties import Duties
 from emma_agent.ending import Ending
@@ -37,7 +38,6 @@ from emma_agent.patience import CONNECTING
 from emma_agent.presence import Presence
 from emma_agent.settings import Settings, SettingsError, get_settings
 from emma_agent.speech import Speech, build_speech
-from emma_agent.summary import session_summary
 from emma_agent.summary_writer import summarise
 from emma_agent.tutor import Tutor
 from livekit.plugins.convex import SessionRecorder
@@ -121,7 +121,7 @@ async def on_session_end(ctx: JobContext) -> None:
                 await summarise(ctx, lesson, writer, timeout_s=SUMMARY_TIMEOUT_S)
             finally:
                 undelivered = await lesson.recorder.aclose(timeout_s=until - time.monotonic())
-        log.info("session.closed", **session_summary(ctx, undelivered=undelivered))
+        log.info("session.closed", **closing_line(ctx, undelivered=undelivered))
     finally:
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)

@@ -7,10 +7,10 @@ import time
 
 from livekit.agents import JobContext, llm
 
-__all__ = ["session_summary"]
+__all__ = ["closing_line"]
 
 
-def session_summary(ctx: JobContext, *, undelivered: int) -> dict[str, object]:
+def closing_line(ctx: JobContext, *, undelivered: int) -> dict[str, object]:
     """The fields of `session.closed`.
 
     Args:
