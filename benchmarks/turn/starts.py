@@ -80,6 +80,9 @@ def parts_of(starts: Sequence[StartPair]) -> dict[str, list[float]]:
         "Emma, from AgentSession.start": [pair.emma.session.wall_s for pair in starts],
         "bare, all of it": [pair.bare.whole.wall_s for pair in starts],
         "bare, from AgentSession.start": [pair.bare.session.wall_s for pair in starts],
+        "Emma's share, from AgentSession.start": [
+            pair.emma.session.wall_s - pair.bare.session.wall_s for pair in starts
+        ],
     }
 
 

@@ -55,7 +55,13 @@ def test_both_sides_have_the_same_turns_and_starts(tmp_path: Path) -> None:
     assert {"pairs of turns", "pairs of starts"} <= unmet
 
     shown = [line.split("│")[1].strip() for line in ended.stdout.splitlines() if "│" in line]
-    assert {"all", "no tool", "bare, all of it", "Emma's share", "pairs of turns"} <= set(shown)
+    assert {
+        "all",
+        "no tool",
+        "bare, all of it",
+        "Emma's share, all of it",
+        "pairs of turns",
+    } <= set(shown)
     assert "lesson 2 of 2" in ended.stderr
     assert "lesson 2 of 2" not in ended.stdout
 
