@@ -17,6 +17,7 @@ import pytest
 
 from convex import ConvexError
 from emma_agent import outbox_drain
+from emma_agent.known_context import KnownContext, keep
 from livekit.plugins.convex import AgentKey, MessageRecord, Outbox, RunEndedRecord
 from livekit.plugins.convex.journal import FORMAT, Header, Journal
 from livekit.plugins.convex.limits import RECORD_VERSION
@@ -24,6 +25,7 @@ from livekit.plugins.convex.testing import FakeConvex
 from tests.support.commands import clean_environment, run, run_beside
 from tests.support.damage import flip
 from tests.support.folded import Folded
+from tests.support.wire import tutoring_context
 
 NOW = 1_795_474_184.5
 SECRET = "I have never told anybody"
@@ -105,6 +107,36 @@ async def test_status_of_an_empty_outbox(
     assert capsys.readouterr().out == f"Nothing waits in {directory}.\n"
     assert run(monkeypatch, "outbox", "status", "--json") == 0
     assert printed(capsys)["journals"] == []
+
+
+async def test_what_was_last_known_of_a_student_is_no_journal_to_any_command(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    convex: FakeConvex,
+    directory: Path,
+) -> None:
+    Folded(convex)
+    known = KnownContext(
+        deployment=convex.url,
+        student_id="student_1",
+        lesson_id="lesson_1",
+        session_key="s1",
+        kept_at=time.time(),
+        context=tutoring_context(),
+    )
+    keep(directory, known)
+    before = contents(directory)
+    assert run(monkeypatch, "outbox", "status") == 0
+    assert capsys.readouterr().out == f"Nothing waits in {directory}.\n"
+    assert run(monkeypatch, "outbox", "dead") == 0
+    assert run(monkeypatch, "outbox", "readdress", "--from", OTHER) == 0
+    dead_lesson(directory, "run_1", convex.url)
+    assert await run_beside(monkeypatch, "outbox", "drain") == 0
+    assert contents(directory) == before
+    [name] = before
+    assert run(monkeypatch, "outbox", "inspect", name.removesuffix(".context"), "--show") == 2
+    written = capsys.readouterr()
+    assert "Ana" not in written.out + written.err
 
 
 async def test_status_tells_how_each_journal_stands_and_touches_none(
