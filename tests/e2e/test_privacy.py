@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import secrets
+import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -251,10 +252,17 @@ def test_no_metric_holds_it(lesson: Lesson) -> None:
 
 
 def test_nothing_else_on_the_disk_holds_it(lesson: Lesson) -> None:
-    """The outbox is empty once it is delivered."""
+    """No journal is left once it is delivered; what was last known of the student is for a week."""
     kept = {
         path.relative_to(lesson.directory).as_posix()
         for path in lesson.directory.rglob("*")
         if path.is_file() and lines_with_mark(path)
     }
-    assert {name for name in kept if not name.startswith("convex.sqlite3")} == set()
+    [known] = {name for name in kept if not name.startswith("convex.sqlite3")}
+    path = lesson.directory / known
+    assert (path.parent.name, path.suffix) == ("outbox", ".context")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    # As the lesson began: nothing that was said in it.
+    written = path.read_text(encoding="ascii")
+    assert personal("name") in written
+    assert not [said for said in SAID if said in written]
