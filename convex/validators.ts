@@ -251,6 +251,8 @@ export const vMessage = v.object({
   /** When the row was stored. */
   storedAt: v.number(),
   language: v.optional(v.string()),
+  /** From 0 to 1, how sure the recogniser was; it may have written down what a learner meant. */
+  transcriptConfidence: v.optional(v.number()),
   metrics: v.optional(vMessageMetrics),
 });
 export type Message = Infer<typeof vMessage>;

@@ -16,6 +16,7 @@ const MAX_PROVISIONAL_READ = 64;
 /** A row as readers see it. */
 export function toMessage(row: Doc<"messages">): Message {
   const { itemId, role, text, interrupted, provisional, createdAt, seq, runStartedAt } = row;
+  const { transcriptConfidence } = row;
   return {
     itemId,
     role,
@@ -27,6 +28,7 @@ export function toMessage(row: Doc<"messages">): Message {
     runStartedAt,
     storedAt: row._creationTime,
     ...(row.language === undefined ? {} : { language: row.language }),
+    ...(transcriptConfidence === undefined ? {} : { transcriptConfidence }),
     ...(row.metrics === undefined ? {} : { metrics: row.metrics }),
   };
 }

@@ -41,6 +41,8 @@ class MessageRow:
     provisional: bool
     created_at: _Instant
     stored_at: _Instant
+    language: str | None = None
+    transcript_confidence: float | None = None
     metrics: dict[str, float] | None = field(default=None, hash=False)
     """Latencies of the turn in milliseconds, by their names in Convex (docs/latency.md)."""
 

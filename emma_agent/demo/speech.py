@@ -23,10 +23,10 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from emma_agent.demo import script
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-__all__ = ["Hearing", "build_app", "main", "missing_packages"]
+__all__ = ["Hearing", "Transcript", "build_app", "main", "missing_packages"]
 
 EMMA_VOICE: Final = "en-us+f3"
 
@@ -55,6 +55,13 @@ def missing_packages() -> list[str]:
     return [name for module, name in _PACKAGES.items() if importlib.util.find_spec(module) is None]
 
 
+class Transcript(NamedTuple):
+    """What was said, and of each part of it the mean of its tokens' logarithmic probabilities."""
+
+    text: str
+    parts: Sequence[tuple[str, float]] = ()
+
+
 class Hearing:
     """Whisper tiny.en; loading takes about half a second, a sentence as long again."""
 
@@ -67,7 +74,11 @@ class Hearing:
         )
 
     def transcribe(self, audio: bytes) -> str:
-        """The words of one recording, in any container that FFmpeg reads.
+        """The words of one recording; as `write_down`."""
+        return self.write_down(audio).text
+
+    def write_down(self, audio: bytes) -> Transcript:
+        """What was said in one recording, in any container that FFmpeg reads.
 
         Raises:
             ValueError: it is not audio.
@@ -88,7 +99,8 @@ class Hearing:
             condition_on_previous_text=False,
             without_timestamps=True,
         )
-        return " ".join(segment.text.strip() for segment in segments).strip()
+        said = [(segment.text.strip(), segment.avg_logprob) for segment in segments]
+        return Transcript(" ".join(text for text, _ in said).strip(), said)
 
 
 def build_app() -> Starlette:
@@ -114,15 +126,21 @@ def build_app() -> Starlette:
             if file is None or isinstance(file, str):
                 return refuse("the form has no file")
             audio = await file.read()
-            wanted = form.get("response_format")
+            wanted, included = form.get("response_format"), form.getlist("include[]")
         try:
             loop = asyncio.get_running_loop()
-            text = await loop.run_in_executor(ears, hearing.transcribe, audio)
+            heard = await loop.run_in_executor(ears, hearing.write_down, audio)
         except ValueError as error:
             return refuse(str(error))
         if wanted == "text":
-            return PlainTextResponse(text)
-        return JSONResponse({"text": text, "language": "en"}, headers=_request_id())
+            return PlainTextResponse(heard.text)
+        answer: dict[str, object] = {"text": heard.text, "language": "en"}
+        if "logprobs" in included:
+            # Of a part of the utterance, where OpenAI's models tell of each token.
+            answer["logprobs"] = [
+                {"token": text, "logprob": logprob} for text, logprob in heard.parts
+            ]
+        return JSONResponse(answer, headers=_request_id())
 
     async def speech(request: Request) -> Response:
         body = await _json_object(request)

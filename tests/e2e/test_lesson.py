@@ -76,6 +76,18 @@ def test_each_answer_says_how_long_the_student_waited_and_for_what(lesson: Lesso
         assert answer.metrics["e2eLatencyMs"] > 0
 
 
+def test_each_sentence_of_the_student_has_its_language_and_how_sure_the_ear_was(
+    lesson: Lesson,
+) -> None:
+    for row in lesson.outcome.rows:
+        if row.role == "user":
+            assert row.language == "en"
+            assert row.transcript_confidence is not None
+            assert 0.0 < row.transcript_confidence < 1.0
+        else:
+            assert (row.language, row.transcript_confidence) == (None, None)
+
+
 def test_the_rows_hold_the_words(lesson: Lesson) -> None:
     """The same as the verdict, said once more without its code."""
     greeting, first, answer, second, profile = [set(words(r.text)) for r in lesson.outcome.rows]

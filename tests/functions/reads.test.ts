@@ -257,7 +257,11 @@ describe("messages:list", () => {
     const agent = agentOf(t, (await seed(t)).studentId);
     await record(agent, "run_a", [
       started(0, 0, "s1"),
-      message(1, 1_000, "i1", "Hello", { language: "en", metrics: { transcriptionDelayMs: 80 } }),
+      message(1, 1_000, "i1", "Hello", {
+        language: "en",
+        transcriptConfidence: 0.75,
+        metrics: { transcriptionDelayMs: 80 },
+      }),
     ]);
     const { page } = await agent.query(api.messages.list, {
       sessionKey: "s1",
@@ -274,6 +278,7 @@ describe("messages:list", () => {
         seq: 1,
         runStartedAt: T0,
         language: "en",
+        transcriptConfidence: 0.75,
         metrics: { transcriptionDelayMs: 80 },
         storedAt: (await rows(t, "messages"))[0]?._creationTime,
       },
