@@ -52,8 +52,8 @@ const LESSONS: Content[] = [
   {
     slug: "demo-paying",
     title: "Paying",
-    objectives: ["Talk about money", "Ask for a bag"],
-    targetWords: ["money", "bag"],
+    objectives: ["Talk about money", "Buy a ticket"],
+    targetWords: ["money", "ticket"],
     exercises: [
       {
         exerciseId: "two-apples",
@@ -65,7 +65,7 @@ const LESSONS: Content[] = [
     ],
     slides: [
       { title: "Money", text: "How much money do you have?\nI have ten euros." },
-      { title: "A bag", text: "Can I have a bag, please?\nYes, of course." },
+      { title: "A ticket", text: "Can I have a ticket, please?\nYes, of course." },
     ],
   },
   {

@@ -15,7 +15,7 @@ __all__ = ["GOODBYE", "MISTAKE", "REPAIRED", "Pupil"]
 
 MISTAKE: Final = "How many money do you have?"
 REPAIRED: Final = "How much money do you have?"
-GOODBYE: Final = "Goodbye, Emma."
+GOODBYE: Final = "Goodbye Emma, see you next time."
 
 # The first that fits what Emma said last. Where several answers stand, each is given once, and the
 # last of them from then on.
@@ -25,7 +25,7 @@ _ANSWERS: Final[tuple[tuple[str, Sequence[str]], ...]] = (
     (r"barato|with cheap|is cheap", ["I think it is cheap."]),
     (r"did you like", ["Yes, I liked it very much."]),
     (r"how much money", [MISTAKE, REPAIRED]),
-    (r"have a bag", ["Can I have a bag, please?"]),
+    (r"have a ticket", ["Can I have a ticket, please?"]),
     (r"two apples", ["Can I have two apples, please?"]),
 )
 _OTHERWISE: Final = "Yes, I like it."

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["Facts", "ShortLesson", "hold_short_lesson", "problems_of"]
 
 DUE: Final = "cheap"
-NEW_WORDS: Final = ("money", "bag")
+NEW_WORDS: Final = ("money", "ticket")
 EXERCISE: Final = "two-apples"
 STEPS: Final = ("warm_up", "presentation", "practice", "feedback", "farewell")
 

@@ -79,7 +79,7 @@ def test_the_lesson_went_on_where_it_was(lesson: Lesson) -> None:
 
     assert "in the middle of Emma's sentence; the student stays" in lesson.shown
     assert facts.back is not None
-    assert {"presentation", "bag"} <= set(words(facts.back))
+    assert {"presentation", "ticket"} <= set(words(facts.back))
     assert "hello" not in words(facts.back)
     assert facts.session is not None
     assert (facts.session.runs, facts.session.status) == (2, "ended")

@@ -34,7 +34,7 @@ LEFT = Left(
     step="farewell",
     slide=1,
     corrections=[NOTED],
-    new_words=[{"word": "money"}, {"word": "bag"}],
+    new_words=[{"word": "money"}, {"word": "ticket"}],
 )
 SESSION = SessionRow(status="ended", provisional_end=False, message_count=17, runs=1)
 FACTS = Facts(

@@ -64,6 +64,6 @@ def test_the_student_makes_the_mistake_once() -> None:
 
 def test_the_student_answers_the_question_and_not_what_is_quoted() -> None:
     pupil = Pupil()
-    heard = "You had said: How much money do you have. Please say: Can I have a bag, please?"
-    assert pupil.answer(heard) == "Can I have a bag, please?"
-    assert pupil.answer("Today you learnt money and bag. Goodbye, Ana.") == GOODBYE
+    heard = "You had said: How much money do you have. Please say: Can I have a ticket, please?"
+    assert pupil.answer(heard) == "Can I have a ticket, please?"
+    assert pupil.answer("Today you learnt money and ticket. Goodbye, Ana.") == GOODBYE
