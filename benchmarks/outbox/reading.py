@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from emma_agent.lesson import LessonState
@@ -42,9 +43,19 @@ class _Context:
 
 
 async def _read() -> dict[str, Any]:
+    with TemporaryDirectory() as directory:
+        return await _read_in(directory)
+
+
+async def _read_in(directory: str) -> dict[str, Any]:
     async with FakeConvex() as convex:
         convex.on("students:tutoringContext", lambda _: _CONTEXT)
-        lesson = LessonState.open('{"student_id": "k57"}', url=convex.url, key=AgentKey.generate())
+        lesson = LessonState.open(
+            '{"student_id": "k57"}',
+            url=convex.url,
+            key=AgentKey.generate(),
+            outbox_dir=directory,
+        )
         await lesson.ready(10.0)
         context = cast("Any", _Context(lesson))
         calls = convex.call_count()

@@ -118,7 +118,12 @@ async def hold(school: School, lesson_id: str, directory: Path) -> tuple[str, Le
     metadata = json.dumps(
         {"student_id": school.student_id, "lesson_id": lesson_id, "session_key": key}
     )
-    state = LessonState.open(metadata, url=school.local.url, key=school.local.agent_key)
+    state = LessonState.open(
+        metadata,
+        url=school.local.url,
+        key=school.local.agent_key,
+        outbox_dir=directory / "outbox",
+    )
     await state.ready(timeout_s=20.0)
     lesson = state.plan.lesson
     assert lesson is not None

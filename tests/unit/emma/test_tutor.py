@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -335,11 +336,13 @@ async def test_after_the_goodbye_a_student_may_be_silent() -> None:
 
 
 @pytest.fixture
-async def live(convex: FakeConvex) -> AsyncIterator[LessonState]:
+async def live(convex: FakeConvex, tmp_path: Path) -> AsyncIterator[LessonState]:
     """A lesson that Convex keeps live."""
     convex.on("students:tutoringContext", lambda args: tutoring_context())
     await convex.set_value("sessions:plan", plan())
-    lesson = LessonState.open(STUDENT_METADATA, url=convex.url, key=AgentKey.generate())
+    lesson = LessonState.open(
+        STUDENT_METADATA, url=convex.url, key=AgentKey.generate(), outbox_dir=tmp_path
+    )
     await lesson.ready()
     lesson.follow_plan()
     yield lesson
