@@ -135,19 +135,28 @@ class Ears(openai.STT):
         return answer
 
 
+# Of servers of any kind: what is not as OpenAI's is left out, and what was said is heard all the same.
+
+
 def _language_of(answer: Transcription | TranscriptionVerbose) -> str | None:
     """The language that the model heard, as it calls it; the main one of several."""
-    languages = getattr(answer, "languages", None)
-    return languages[0].code if languages else getattr(answer, "language", None)
+    languages = getattr(answer, "languages", None) or ()
+    code = next((getattr(each, "code", None) for each in languages), None)
+    language = code or getattr(answer, "language", None)
+    return language if isinstance(language, str) else None
 
 
 def _confidence_of(answer: Transcription | TranscriptionVerbose) -> float | None:
     """From 0 to 1, the geometric mean of the tokens' probabilities; None where it is not told."""
     if isinstance(answer, TranscriptionVerbose):
         # Of each segment the mean of its tokens.
-        told = [(each.avg_logprob, len(each.tokens or ()) or 1) for each in answer.segments or ()]
+        parts = [
+            (getattr(each, "avg_logprob", None), len(getattr(each, "tokens", None) or ()) or 1)
+            for each in answer.segments or ()
+        ]
     else:
-        told = [(each.logprob, 1) for each in answer.logprobs or () if each.logprob is not None]
+        parts = [(getattr(each, "logprob", None), 1) for each in answer.logprobs or ()]
+    told = [(mean, count) for mean, count in parts if isinstance(mean, int | float)]
     tokens = sum(count for _, count in told)
     return (
         math.exp(min(0.0, sum(mean * count for mean, count in told) / tokens)) if tokens else None

@@ -213,6 +213,22 @@ async def test_how_sure_the_model_is_of_what_it_wrote_is_heard_too(
     assert ear.asked == [{"model": model, **asked}]
 
 
+@pytest.mark.parametrize(
+    ("model", "answer"),
+    [
+        ("gpt-4o-mini-transcribe", {"text": "I goed", "logprobs": [-0.1, {"token": "I"}]}),
+        ("gpt-4o-mini-transcribe", {"text": "I goed", "languages": ["en"], "language": 7}),
+        ("whisper-1", {"text": "I goed", "segments": [{"id": 0}, "I goed"]}),
+    ],
+)
+async def test_what_a_server_tells_in_another_way_makes_nobody_deaf(
+    model: str, answer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [event] = await heard(Ear(answer), monkeypatch, model=model)
+    [said] = event.alternatives
+    assert (said.text, said.language, said.confidence) == ("I goed", "", 0.0)
+
+
 async def test_a_server_that_cannot_say_how_sure_it_is_is_asked_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
