@@ -249,6 +249,21 @@ async def test_convex_is_away_and_emma_knows_the_student_of_the_lesson_before(
     assert len(kept_contexts(tmp_path)) == 1
 
 
+async def test_a_student_who_is_erased_while_taught_leaves_nothing_on_this_disk(
+    worker: Worker, convex: FakeConvex, folded: Folded, tmp_path: Path
+) -> None:
+    def erased(args: object) -> object:
+        raise ConvexError("…", {"code": "erased", "message": "…"})
+
+    async with worker.job(STUDENT) as session:
+        await eventually(lambda: len(kept_contexts(tmp_path)) == 1)
+        convex.on("sessions:record", erased)
+        await session.run(user_input="My name is Ana")
+        await eventually(lambda: list(tmp_path.iterdir()) == [])
+        assert session.userdata.context is not None
+    assert list(tmp_path.iterdir()) == []  # noqa: ASYNC240
+
+
 async def test_a_silent_convex_does_not_delay_the_greeting(
     worker: Worker, convex: FakeConvex, folded: Folded, logs: pytest.LogCaptureFixture
 ) -> None:
