@@ -318,7 +318,7 @@ export const vTutoringContext = v.object({
     }),
     v.null(),
   ),
-  /** The longest due first, at most 20. */
+  /** Those that the lesson teaches, then the longest due; at most 20. */
   wordsDue: v.array(
     v.object({
       language: v.string(),

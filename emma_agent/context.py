@@ -231,8 +231,8 @@ class Plan:
 class TutoringContext:
     """All that is known of the student when a lesson starts.
 
-    `words_due` are the longest due first, `recurring_errors` those first that it helps most to work
-    on; both are empty where the functions are older than this worker.
+    `words_due` are those that the lesson teaches, then the longest due; `recurring_errors` those
+    first that it helps most to work on; both are empty where the functions are older than this worker.
     """
 
     student: Student

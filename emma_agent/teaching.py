@@ -183,7 +183,7 @@ class Teaching:
 
     @property
     def words_due(self) -> tuple[WordDue, ...]:
-        """Words that it is time to use again and that were not rated yet, the longest due first."""
+        """Words that it is time to use again and that were not rated yet, as Convex ordered them."""
         due = self.context.words_due if self.context else ()
         return tuple(word for word in due if same_words(word.word) not in self._rated)
 

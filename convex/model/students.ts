@@ -14,7 +14,7 @@ import { lessonAfter } from "./courses";
 import { findLesson, toTaughtLesson } from "./lessons";
 import { liveOf } from "./sessions";
 import { summaryOf } from "./summaries";
-import { wordsDue } from "./vocabulary";
+import { wordsDueFor } from "./vocabulary";
 
 /** How a guest is taught, and a student of whom nothing else is known. */
 export const DEFAULT_PREFERENCES: Preferences = {
@@ -61,7 +61,8 @@ export async function loadTutoringContext(
     fail({ code: "student_unknown", message: "students:tutoringContext: there is no such student." });
   }
   const taught = await loadTaught(ctx, lessonId, student);
-  const due = await wordsDue(ctx, studentId, now, SCHOOL.maxWordsDueInContext);
+  const limit = SCHOOL.maxWordsDueInContext;
+  const due = await wordsDueFor(ctx, studentId, taught.lesson, { now, limit });
   const recurring = await recurringErrors(ctx, studentId, now);
   return {
     student: toStudent(student),

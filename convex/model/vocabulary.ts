@@ -47,6 +47,27 @@ export async function wordsDue(
     .take(limit);
 }
 
+/**
+ * The words that are due at `now`: those that the lesson teaches, in its order, then the longest due.
+ *
+ * @param taught - Its language and its target words, at most `SCHOOL.maxTargetWords`; null without one.
+ */
+export async function wordsDueFor(
+  ctx: QueryCtx,
+  studentId: Id<"students">,
+  taught: { language: string; targetWords: readonly string[] } | null,
+  { now, limit }: { now: number; limit: number },
+): Promise<Doc<"vocabulary">[]> {
+  const { language, targetWords } = taught ?? { language: "", targetWords: [] };
+  const known = await Promise.all(
+    targetWords.map((word) => findWord(ctx, studentId, { language, word })),
+  );
+  const due = new Map<Id<"vocabulary">, Doc<"vocabulary">>();
+  for (const row of known) if (row !== null && row.dueAt <= now) due.set(row._id, row);
+  for (const row of await wordsDue(ctx, studentId, now, limit)) due.set(row._id, row);
+  return [...due.values()].slice(0, limit);
+}
+
 /** The words that the student met in the session for the first time: the latest `limit`, in order. */
 export async function wordsIntroducedIn(
   ctx: QueryCtx,

@@ -153,6 +153,33 @@ describe("students:tutoringContext", () => {
     expect(before.wordsDue).toEqual([]);
   });
 
+  test("has first the words due that the lesson teaches, however long others are due", async () => {
+    const { t, agent, lessonId } = await school();
+    const taught = ["Late!", "word 30", "not yet due", "never met", "…"];
+    const language = await t.run(async (ctx) => {
+      await ctx.db.patch("lessons", lessonId, { targetWords: taught });
+      return (await ctx.db.get("lessons", lessonId))?.language ?? "";
+    });
+    const words = Array.from({ length: 40 }, (_, i) =>
+      introduced(i + 1, i, `word ${i}`, { language }),
+    );
+    await record(agent, "run_a", [
+      started(0, 0, "s1"),
+      ...words,
+      introduced(41, 50, "late", { language }),
+      introduced(42, 2 * DAY, "not yet due", { language }),
+    ]);
+    const asked = { now: T0 + DAY, lessonId };
+    const { wordsDue } = await agent.query(api.students.tutoringContext, asked);
+    const found = wordsDue.map(({ word }) => word);
+    expect(found).toHaveLength(20);
+    expect(found.slice(0, 4)).toEqual(["late", "word 30", "word 0", "word 1"]);
+    const { wordsDue: untaught } = await agent.query(api.students.tutoringContext, {
+      now: T0 + DAY,
+    });
+    expect(untaught[0]).toMatchObject({ word: "word 0" });
+  });
+
   test("asks for what is due at this moment where it is told none", async () => {
     const { agent } = await school();
     const ago = Date.now() - 60_000 - T0;
