@@ -120,7 +120,7 @@ class Listener(AudioOutput):
     """The student's ear.
 
     Attributes:
-        hears: set as soon as there is something to hear.
+        hears: set as soon as as much has been heard as is wanted, or there is no more.
     """
 
     def __init__(self) -> None:
@@ -146,10 +146,13 @@ class Listener(AudioOutput):
         if not self._seconds:
             self.on_playback_started(created_at=time.time())
         self._seconds += frame.duration
-        self.hears.set()
+        # Emma speaks sentence by sentence.
+        if len(self._words) >= (self._stops_after or 0):
+            self.hears.set()
 
     def flush(self) -> None:
         super().flush()
+        self.hears.set()
         if self._stops_after is None:
             self._finish(interrupted=False)
 
