@@ -24,27 +24,17 @@ from emma_agent import known_context
 from emma_agent.context import TutoringContext, parse_context, parse_plan
 from emma_agent.known_context import KnownContext
 from emma_agent.logs import get_logger
-from emma_agent.resume import (
-    READ_BACK,
-    LessonSoFar,
-    conversation,
-    from_journals,
-    goes_on,
-    parse_resumable,
-)
+from emma_agent.look_back import LookBack
+from emma_agent.resume import LessonSoFar, conversation, goes_on
 from emma_agent.teaching import Teaching
 from emma_agent.wire import ContextError
 from livekit.plugins.convex import (
     AgentKey,
     AgentToken,
     AsyncConvexClient,
-    BusyError,
     ConvexClientError,
     FunctionError,
     SessionIdentity,
-    TransportError,
-    deliver_dead_journals,
-    read_journals,
 )
 from livekit.plugins.convex.journal import default_directory
 
@@ -56,8 +46,6 @@ log = get_logger(__name__)
 # without it. The query itself goes on.
 PREFETCH_TIMEOUT_S = 2.0
 _QUERY_TIMEOUT_S: Final = 10.0
-# What an earlier run left, before Convex is asked: part of that wait.
-_DELIVERY_TIMEOUT_S: Final = 1.0
 _FIRST_RETRY_S: Final = 1.0
 _LAST_RETRY_S: Final = 30.0
 
@@ -123,14 +111,14 @@ class LessonState(Teaching):
         self.last_seen_at: float | None = None
         self._asked_key = identity.session_key if named else None
         self._fresh = fresh
-        self._outbox_dir = outbox_dir
+        self._directory = default_directory() if outbox_dir is None else Path(outbox_dir)
+        self._past = LookBack(
+            client, identity, asked_key=self._asked_key, directory=self._directory
+        )
         self._sleep = sleep
         self._tasks: list[asyncio.Task[None]] = []
-        self._found: LessonSoFar | None = None
         self._last_known: KnownContext | None = None
         self._recall_ended = asyncio.Event()
-        self._journals_delivered = asyncio.Event()
-        self._looked_back = asyncio.Event()
         self._first_answer = asyncio.Event()
         self._asked_at = 0.0
 
@@ -174,9 +162,9 @@ class LessonState(Teaching):
         self._asked_at = asyncio.get_running_loop().time()
         guest = self.identity.student_id is None
         if guest and self._asked_key is None:
-            self._looked_back.set()
+            self._past.skip()
         else:
-            self.own(self._look_back(), "lesson.look_back")
+            self.own(self._past.find(), "lesson.look_back")
         if guest:
             self._first_answer.set()
         else:
@@ -195,7 +183,7 @@ class LessonState(Teaching):
         timeout_s = PREFETCH_TIMEOUT_S if timeout_s is None else timeout_s
         try:
             async with asyncio.timeout_at(self._asked_at + timeout_s):
-                await self._looked_back.wait()
+                await self._past.ended.wait()
                 await self._first_answer.wait()
                 if self.degraded:
                     await self._recall_ended.wait()
@@ -232,58 +220,8 @@ class LessonState(Teaching):
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.client.aclose()
 
-    async def _look_back(self) -> None:
-        """Find what an earlier run of this session left, here and in Convex."""
-        identity, asked_key = self.identity, self._asked_key
-        here: LessonSoFar | None = None
-        try:
-            runs = await asyncio.to_thread(
-                read_journals,
-                self._outbox_dir,
-                subject=identity.subject,
-                session_key=asked_key,
-                deployment=self.client.url,
-                types=READ_BACK,
-            )
-            here = from_journals(runs, session_key=asked_key, lesson_id=identity.lesson_id)
-            self._found = here
-            # So that what Convex answers is whole.
-            await deliver_dead_journals(
-                self.client,
-                self._outbox_dir,
-                subject=identity.subject,
-                timeout_s=_DELIVERY_TIMEOUT_S,
-            )
-        except OSError as error:
-            log.warning(
-                "lesson.journals_unreadable",
-                error=type(error).__name__,
-                remedy="see that this user may read EMMA_OUTBOX_DIR (doctor)",
-            )
-        finally:
-            self._journals_delivered.set()
-        asked = self._lesson_arg() | ({} if asked_key is None else {"sessionKey": asked_key})
-        try:
-            answer = parse_resumable(
-                await self.client.query("sessions:resumable", asked, timeout_s=_QUERY_TIMEOUT_S)
-            )
-            if answer is not None and (here is None or answer.last_seen_at >= here.last_seen_at):
-                self._found = answer
-        except (TransportError, BusyError):
-            pass  # The same outage is told of the context.
-        except (ConvexClientError, ContextError) as error:
-            log.warning(
-                "lesson.look_back_failed",
-                function="sessions:resumable",
-                error=type(error).__name__,
-                reason=str(error),
-                remedy="an interrupted lesson goes on with what this host knows of it, else anew",
-            )
-        finally:
-            self._looked_back.set()
-
     def _go_on(self) -> None:
-        found = self._found
+        found = self._past.found
         if found is None:
             return
         resuming = goes_on(found, fresh=self._fresh, now=time.time())
@@ -375,7 +313,7 @@ class LessonState(Teaching):
             )
 
     async def _load_context(self) -> None:
-        await self._journals_delivered.wait()
+        await self._past.delivered.wait()
         wait_s = _FIRST_RETRY_S
         while not await self._try_load_context(retry_in_s=wait_s):
             self._first_answer.set()
@@ -452,10 +390,6 @@ class LessonState(Teaching):
                 remedy="the plan stays as it was last known; trying again",
             )
         return heard
-
-    @property
-    def _directory(self) -> Path:
-        return default_directory() if self._outbox_dir is None else Path(self._outbox_dir)
 
     def _lesson_arg(self) -> dict[str, str]:
         lesson_id = self.identity.lesson_id
