@@ -136,7 +136,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _named(error: object) -> str:
     """The type of an error, and its code if it has one."""
-    codes = (getattr(error, name, None) for name in ("status_code", "code"))
+    codes = (getattr(error, name, None) for name in ("status_code", "status", "code"))
     code = next((code for code in codes if isinstance(code, int | str)), None)
     return type(error).__name__ if code is None else f"{type(error).__name__} {code}"
 
