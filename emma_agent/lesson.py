@@ -46,6 +46,8 @@ log = get_logger(__name__)
 # without it. The query itself goes on.
 PREFETCH_TIMEOUT_S = 2.0
 _QUERY_TIMEOUT_S: Final = 10.0
+# A disk answers in milliseconds, or not at all.
+_RECALL_TIMEOUT_S: Final = 0.5
 _FIRST_RETRY_S: Final = 1.0
 _LAST_RETRY_S: Final = 30.0
 
@@ -117,8 +119,6 @@ class LessonState(Teaching):
         )
         self._sleep = sleep
         self._tasks: list[asyncio.Task[None]] = []
-        self._last_known: KnownContext | None = None
-        self._recall_ended = asyncio.Event()
         self._first_answer = asyncio.Event()
         self._asked_at = 0.0
 
@@ -168,7 +168,6 @@ class LessonState(Teaching):
         if guest:
             self._first_answer.set()
         else:
-            self.own(self._recall(), "lesson.recall")
             self.own(self._load_context(), "lesson.load_context")
 
     async def ready(self, timeout_s: float | None = None) -> None:
@@ -185,8 +184,6 @@ class LessonState(Teaching):
             async with asyncio.timeout_at(self._asked_at + timeout_s):
                 await self._past.ended.wait()
                 await self._first_answer.wait()
-                if self.degraded:
-                    await self._recall_ended.wait()
         except TimeoutError:
             self.degraded = not self._first_answer.is_set()
             log.warning(
@@ -197,7 +194,8 @@ class LessonState(Teaching):
                 "answers",
             )
         self._go_on()
-        self._use_last_known()
+        if self.degraded:
+            await self._use_last_known()
 
     def learn(self, context: TutoringContext, *, recalled: bool = False) -> None:
         """Take over what Convex knows of the student; what happened meanwhile stays."""
@@ -242,26 +240,24 @@ class LessonState(Teaching):
         if self.context is not None:
             self.learn(self.context)
 
-    async def _recall(self) -> None:
-        """Read what Convex last knew of the student, in case that it does not answer."""
+    async def _use_last_known(self) -> None:
+        """Go on with what Convex last knew of the student, as it was kept here."""
         try:
-            self._last_known = await asyncio.to_thread(
-                known_context.recall,
-                self._directory,
-                student_id=str(self.identity.student_id),
-                deployment=self.client.url,
-            )
-        except OSError as error:
+            async with asyncio.timeout(_RECALL_TIMEOUT_S):
+                known = await asyncio.to_thread(
+                    known_context.recall,
+                    self._directory,
+                    student_id=str(self.identity.student_id),
+                    deployment=self.client.url,
+                )
+        except (OSError, TimeoutError) as error:
             log.warning(
                 "lesson.context_unreadable",
                 error=type(error).__name__,
                 remedy="see that this user may read EMMA_OUTBOX_DIR (doctor)",
             )
-        finally:
-            self._recall_ended.set()
-
-    def _use_last_known(self) -> None:
-        known = self._last_known
+            return
+        # The answer may have come meanwhile.
         if known is None or not self.degraded:
             return
         try:

@@ -101,16 +101,16 @@ class LookBack:
             read_journals,
             self._directory,
             subject=subject,
-            session_key=self._asked_key,
             deployment=self._client.url,
             types=READ_BACK,
         )
         self.found = from_journals(
             runs, session_key=self._asked_key, lesson_id=self._identity.lesson_id
         )
-        await deliver_dead_journals(
-            self._client, self._directory, subject=subject, timeout_s=_DELIVERY_TIMEOUT_S
-        )
+        if runs:
+            await deliver_dead_journals(
+                self._client, self._directory, subject=subject, timeout_s=_DELIVERY_TIMEOUT_S
+            )
 
     async def _ask(self) -> None:
         asked = {"lessonId": self._identity.lesson_id, "sessionKey": self._asked_key}

@@ -53,6 +53,9 @@ log = get_logger(__name__)
 # does not dispatch that job again.
 LESSONS_PER_CORE = 8
 
+# After the session's start, until its plan is kept live.
+PLAN_AFTER_S = 1.0
+
 # LiveKit's hook may take 300 s; a student's last words are not worth keeping a worker
 # that is told to leave. What is not delivered by then stays on disk for the next sweep.
 DRAIN_TIMEOUT_S = 8.0
@@ -67,7 +70,9 @@ def load_of(worker: AgentServer) -> float:
 
 def set_up_process(process: JobProcess) -> None:
     """Prepare a job process before it has a job: what is slow happens here."""
-    process.userdata["speech"] = build_speech(get_settings())
+    settings = get_settings()
+    process.userdata["speech"] = build_speech(settings)
+    process.userdata["deployment"] = where_and_as_whom(settings)
     if process.executor_type is JobExecutorType.PROCESS:
         # A SIGTERM to the process group (systemd, `timeout`, a shell) would end lessons
         # without any hook. The main process drains them instead; see livekit/agents#7336.
@@ -134,7 +139,7 @@ async def on_session_end(ctx: JobContext) -> None:
 async def entrypoint(ctx: JobContext) -> None:
     """Hold one lesson."""
     settings = get_settings()
-    url, key = where_and_as_whom(settings)
+    url, key = ctx.proc.userdata.pop("deployment", None) or where_and_as_whom(settings)
     lesson = LessonState.open(ctx.job.metadata, url=url, key=key, outbox_dir=settings.outbox_dir)
     ctx.proc.userdata["lesson"] = lesson
     _name_in_logs(ctx, lesson)
@@ -171,7 +176,7 @@ async def entrypoint(ctx: JobContext) -> None:
         ),
     )
     lesson.own(keep_in_tune(lesson, agent_session, speech), "lesson.keep_in_tune")
-    lesson.follow_plan()
+    lesson.own(follow_plan_later(lesson), "lesson.follow_plan_later")
 
 
 def new_agent_session(lesson: LessonState, speech: Speech) -> AgentSession[LessonState]:
@@ -187,6 +192,12 @@ def new_agent_session(lesson: LessonState, speech: Speech) -> AgentSession[Lesso
         user_away_timeout=HELP_AFTER_S,
         conn_options=CONNECTING,
     )
+
+
+async def follow_plan_later(lesson: LessonState) -> None:
+    """Keep the plan live; the greeting, which knows it as it was just now, goes first."""
+    await asyncio.sleep(PLAN_AFTER_S)
+    lesson.follow_plan()
 
 
 async def keep_in_tune(

@@ -329,6 +329,7 @@ async def emma(metadata: str) -> AsyncIterator[Side]:
         return sessions[-1]
 
     with fake_job_context(job_metadata=metadata) as ctx:
+        server.set_up_process(ctx.proc)
         ctx.proc.userdata["speech"] = _TextSpeech(model)
         with patch.object(server, "AgentSession", new_session), _measured() as network:
             began = Took.now()

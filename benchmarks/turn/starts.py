@@ -19,8 +19,6 @@ from typing import Final
 from benchmarks.turn.paired import Pair
 from benchmarks.turn.sides import SIDES, SideName, Start, side
 from benchmarks.turn.turns import pair_of
-from emma_agent.settings import get_settings
-from emma_agent.speech import build_speech
 
 __all__ = ["StartPair", "measure_starts", "parts_of"]
 
@@ -111,7 +109,6 @@ def _hold(name: SideName, metadata: str, to_parent: Connection) -> None:
     """A job process: set up, then one lesson, no longer than its greeting."""
     if _WARM not in sys.modules:
         raise RuntimeError(f"{_WARM} was not imported before: run this where the project lies")
-    build_speech(get_settings())
     to_parent.send(asyncio.run(_start(name, metadata)))
 
 

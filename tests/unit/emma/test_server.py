@@ -97,6 +97,7 @@ def worker(convex: FakeConvex, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     worker = Worker()
     monkeypatch.setattr(app, "new_agent_session", worker.new_session)
     monkeypatch.setattr(app, "DRAIN_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(app, "PLAN_AFTER_S", 0.0)
     monkeypatch.setattr(lesson_module, "PREFETCH_TIMEOUT_S", 0.2)
     get_settings.cache_clear()
     yield worker
