@@ -166,6 +166,8 @@ async def test_the_event_loop_touches_no_file(
         monkeypatch.setattr(known_context, name, watched(name, getattr(known_context, name)))
     await open_lesson().ready()
     await eventually(lambda: recalled(outbox, convex) is not None)
+    convex.on(CONTEXT, thrown("out_of_order"))
+    await open_lesson().ready()
     convex.on(CONTEXT, thrown("student_unknown"))
     await open_lesson().ready()
     assert sorted(set(loops)) == ["forget beside", "keep beside", "recall beside"]
