@@ -49,7 +49,9 @@ def test_both_sides_have_the_same_turns_and_starts(tmp_path: Path) -> None:
     assert found["starts"]["own"]["pairs"] == 2
     assert {len(seconds) for seconds in found["starts"]["parts_s"].values()} == {2}
     waited = found["starts"]["parts_s"]["Emma, waiting for Convex"]
-    assert min(waited) > 0.3, "Convex was to be slow"
+    whole = found["starts"]["parts_s"]["Emma, all of it"]
+    assert min(waited) > 0.0
+    assert min(whole) > 0.3, "Convex was to be slow"
     # Too few to say anything: whatever was measured, that is no success.
     unmet = {one["what"] for one in found["targets"] if not one["met"]}
     assert {"pairs of turns", "pairs of starts"} <= unmet
