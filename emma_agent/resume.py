@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 from livekit.agents import llm
 from pydantic import PlainValidator, TypeAdapter, with_config
 
+from emma_agent.context import WordDue
 from emma_agent.records import (
     CorrectionRecord,
     ErrorType,
@@ -105,15 +106,6 @@ class _Correction:
 
 @with_config(WIRE)
 @dataclass(frozen=True, slots=True)
-class _Word:
-    word: str
-    language: str
-    meaning: str | None = None
-    example: str | None = None
-
-
-@with_config(WIRE)
-@dataclass(frozen=True, slots=True)
 class _Answer:
     exercise_id: str
     score: float
@@ -135,7 +127,7 @@ def _to_answer(value: object) -> ExerciseRecord:
 
 
 _CORRECTION: Final = TypeAdapter(_Correction)
-_WORD: Final = TypeAdapter(_Word)
+_WORD: Final = TypeAdapter(WordDue)
 _ANSWER: Final = TypeAdapter(_Answer)
 
 

@@ -8,11 +8,12 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import field
-from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, TypeAdapter
-from pydantic.alias_generators import to_camel
+from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
+
+from emma_agent.wire import WIRE, Instant
 
 if TYPE_CHECKING:
     # Importing it takes seconds; whoever has a client has done so.
@@ -20,17 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["LiveLesson", "MessageRow", "SessionRow", "SummaryRow", "summary_of"]
 
-_WIRE: Final = ConfigDict(
-    alias_generator=to_camel, populate_by_name=True, extra="ignore", hide_input_in_errors=True
-)
-_Instant = Annotated[
-    float, BeforeValidator(lambda ms: ms / 1000 if isinstance(ms, int | float) else ms)
-]
 # A demo's lesson has five messages; a page that could not hold them would hide a repeat.
 _PAGE: Final = 100
 
 
-@dataclass(frozen=True, slots=True, config=_WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE)
 class MessageRow:
     """One row of `messages:list`; instants in Unix seconds, by the clock of Convex."""
 
@@ -39,15 +34,15 @@ class MessageRow:
     text: str
     interrupted: bool
     provisional: bool
-    created_at: _Instant
-    stored_at: _Instant
+    created_at: Instant
+    stored_at: Instant
     language: str | None = None
     transcript_confidence: float | None = None
     metrics: dict[str, float] | None = field(default=None, hash=False)
     """Latencies of the turn in milliseconds, by their names in Convex (docs/latency.md)."""
 
 
-@dataclass(frozen=True, slots=True, config=_WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE)
 class SessionRow:
     """The answer of `sessions:get`."""
 
@@ -58,7 +53,7 @@ class SessionRow:
     end_reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True, config=_WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE)
 class SummaryRow:
     """The answer of `sessions:summary`; `for_teacher` is not for everybody."""
 
@@ -67,7 +62,7 @@ class SummaryRow:
     for_teacher: str | None = None
 
 
-@dataclass(frozen=True, slots=True, config=_WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE)
 class _Page:
     page: list[MessageRow] = field(default_factory=list)
 
